@@ -1,0 +1,42 @@
+# make train | test | check | bench: each makes .venv from the pinned constraints when it is missing or out of date.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+ARGS ?=
+
+# One torch thread: the runners and the twin need the other cores.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BENCHMARKS := $(filter-out __init__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
+.PHONY: train test check bench install clean
+
+train: $(STAMP)
+	$(VENV)/bin/sim2real train $(ARGS)
+
+test: $(STAMP)
+	$(PY) -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+
+bench: $(STAMP)
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(PY) -m benchmarks.$$name $(ARGS); done
+
+install: $(STAMP)
+
+# Torch comes first, by itself, so that a smaller build can be chosen for it, as in
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make train
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

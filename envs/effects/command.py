@@ -1,0 +1,127 @@
+"""Effects on the effort a motor delivers. Times are in milliseconds, efforts in N or N m."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.effects.base import CommandEffect
+
+
+class Delay(CommandEffect):
+    """Commands arrive d ms late, held (zero-order) until the next; before the first the motors get nothing.
+
+    Any d >= 0: a fraction of a substep mixes the two commands that share it, so that the impulse is exact.
+    """
+
+    identity = (0.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
+        super().bind(n, width, substeps, period_s)
+        self._past = np.zeros((n, 1, width))  # the efforts of the last substeps, newest last
+        self._rows = np.arange(n)[:, None]
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        late = self.values[:, 0] * 1e-3 / self.substep_s  # in substeps
+        whole = np.floor(late).astype(np.int64)
+        self._fraction = (late - whole)[:, None, None]
+        self._past[mask] = 0.0
+        missing = int(whole.max()) + 1 - self._past.shape[1]
+        if missing > 0:
+            self._past = np.concatenate([np.zeros((self.n, missing, self.width)), self._past], axis=1)
+        kept = self._past.shape[1]
+        self._index = kept - whole[:, None] + np.arange(-1, self.substeps)
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        timeline = np.concatenate([self._past, profile], axis=1)
+        self._past = timeline[:, self.substeps :]
+        window = timeline[self._rows, self._index]  # (n, 1 + substeps, u), one substep early
+        late = window[:, :-1] - window[:, 1:]
+        late *= self._fraction
+        late += window[:, 1:]
+        return late
+
+
+class DeadBand(CommandEffect):
+    """Efforts of no more than the given size do nothing."""
+
+    identity = (0.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._size = self.values[:, :1, None]
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        return np.where(np.abs(profile) > self._size, profile, 0.0)
+
+
+class Gain(CommandEffect):
+    """The motor delivers a constant multiple of the command."""
+
+    identity = (1.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._gain = self.values[:, :1, None]
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        return profile * self._gain
+
+
+class Lag(CommandEffect):
+    """First-order motor: tau df/dt = u - f with tau in ms, from f = 0 at the start of the episode.
+
+    Solved exactly for a piecewise constant u; a substep gets the mean of f over it, so that the impulse is exact.
+    """
+
+    identity = (0.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
+        super().bind(n, width, substeps, period_s)
+        self._effort = np.zeros((n, width))
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        tau = self.values[:, :1] * 1e-3
+        ratio = self.substep_s / np.where(tau > 0, tau, self.substep_s)
+        self._decay = np.exp(-ratio)  # what is left of f - u after a substep
+        self._mean = -np.expm1(-ratio) / ratio  # the mean of what is left over the substep
+        self._effort[mask] = 0.0
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        changed = np.empty_like(profile)
+        effort = self._effort
+        for s in range(self.substeps):
+            target = profile[:, s]
+            left = effort - target
+            np.add(target, left * self._mean, out=changed[:, s])
+            left *= self._decay
+            left += target
+            effort = left
+        self._effort = effort
+        return changed
+
+
+class Noise(CommandEffect):
+    """Gaussian error of the delivered effort, drawn once a control step; the parameter is its standard deviation."""
+
+    identity = (0.0,)
+    noisy = True
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._sd = self.values[:, :1]
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        assert noise is not None
+        return profile + (noise * self._sd)[:, None]

@@ -1,0 +1,129 @@
+"""The Task contract: one description of the job, shared by simulation and robot.
+
+A task is written once and never knows which world it runs in. It is made of constants and pure functions of
+batch-first arrays, so what differs between simulation and reality is the world and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from envs.randomization.parameters import ParameterSpace
+
+if TYPE_CHECKING:
+    from envs.effects.base import CommandEffect, SensorEffect
+    from envs.scene import Scene
+
+
+@dataclass(frozen=True)
+class State:
+    """What n worlds are doing at one instant: batch-first float32 arrays in SI units, quaternions xyzw.
+
+    A robot is n = 1. Joints come in the order of `Task.joints`, bodies in the order of the task's scene.
+    """
+
+    joint_position: np.ndarray  # (n, j) m or rad
+    joint_velocity: np.ndarray  # (n, j) m/s or rad/s
+    body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 7), np.float32))  # (n, b, 7) m, xyzw
+    body_twist: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 6), np.float32))  # (n, b, 6) m/s, rad/s
+
+    def __len__(self) -> int:
+        return len(self.joint_position)
+
+
+class Task(ABC):
+    """A job for a robot. Subclasses fill in the constants and the pure functions; nothing here keeps state.
+
+    Only what the robot can measure may be used: `features`, `reward` and `failed` receive the measured state in
+    simulation and on the robot alike.
+    """
+
+    name: str
+    control_hz: float
+    max_steps: int  # an episode that lasts this long is truncated, and bootstraps
+    joints: tuple[str, ...]  # names, in the order of State.joint_position
+    actuated: tuple[str, ...]  # the joints a command drives, in the order of the command's columns
+    action_size: int
+    initial_size: int  # how many unit uniforms `initial` consumes
+    history: int  # frames in the policy observation
+    frame_names: tuple[str, ...]  # one name per column of `features`
+    frame_scale: np.ndarray  # (f,) multiplies `features` to give values of order one
+    parameters: ParameterSpace  # everything that can be randomized, with the default ranges
+    adr_thresholds: tuple[float, float]  # (t_low, t_high) of `performance`, in its units
+
+    @property
+    def control_period_s(self) -> float:
+        return 1.0 / self.control_hz
+
+    @property
+    def frame_size(self) -> int:
+        return len(self.frame_names)
+
+    @property
+    def policy_size(self) -> int:
+        """Columns of the `policy` observation group: `history` frames, oldest first."""
+        return self.history * self.frame_size
+
+    @property
+    def privileged_size(self) -> int:
+        """Columns of the `privileged` group: a flag (1 = known), the scaled parameters, the scaled true state."""
+        return 1 + len(self.parameters) + 2 * len(self.joints)
+
+    @property
+    @abstractmethod
+    def scene(self) -> Scene:
+        """What a simulator loads and how parameters act on it."""
+
+    @property
+    @abstractmethod
+    def command_effects(self) -> tuple[CommandEffect, ...]:
+        """New instances of the effects between command and simulated motors, in order."""
+
+    @property
+    @abstractmethod
+    def sensor_effects(self) -> tuple[SensorEffect, ...]:
+        """New instances of the effects between the true and the measured state, in order."""
+
+    @abstractmethod
+    def initial(self, uniform: np.ndarray) -> State:
+        """Map (n, initial_size) numbers in [0, 1) to n starting states."""
+
+    @abstractmethod
+    def command(self, action: np.ndarray) -> np.ndarray:
+        """Map (n, action_size) actions in [-1, 1] to (n, len(actuated)) commands in SI units."""
+
+    @abstractmethod
+    def action(self, command: np.ndarray) -> np.ndarray:
+        """The inverse of `command`: what action would have sent this (the learner trains on what was sent)."""
+
+    @abstractmethod
+    def features(self, state: State, last_action: np.ndarray) -> np.ndarray:
+        """(n, frame_size) unscaled features of one measured instant, in SI units."""
+
+    @abstractmethod
+    def true_state_scale(self) -> np.ndarray:
+        """(2 j,) multiplies [joint_position, joint_velocity] to give privileged values of order one."""
+
+    @abstractmethod
+    def reward(self, state: State, action: np.ndarray) -> np.ndarray:
+        """(n,) reward for arriving in `state` by `action`."""
+
+    @abstractmethod
+    def failed(self, state: State) -> np.ndarray:
+        """(n,) bool: the episode terminates here and does not bootstrap."""
+
+    @abstractmethod
+    def success(self, state: State, steps: np.ndarray) -> np.ndarray:
+        """(n,) bool for episodes that end in `state` after `steps` steps."""
+
+    def performance(self, success: np.ndarray, returns: np.ndarray) -> np.ndarray:
+        """(n,) what ADR compares with `adr_thresholds`; by default the success of the episode."""
+        return success.astype(np.float32)
+
+    def frame(self, state: State, last_action: np.ndarray) -> np.ndarray:
+        """(n, frame_size) scaled float32 frame, ready for the history stack."""
+        return (self.features(state, last_action) * self.frame_scale).astype(np.float32)

@@ -1,0 +1,321 @@
+"""TaskVectorEnv: n simulated worlds of one task behind Gymnasium's vector interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from envs.effects.base import Effect
+from envs.history import HistoryStack
+from envs.randomization.keyed import KeyedRandom
+from envs.randomization.noise import BLOCK_STEPS, NoiseAhead
+from envs.randomization.parameters import RangeError, Ranges
+from envs.randomization.samplers import Sampler, UniformSampler
+from envs.task import State, Task
+from envs.world import World, WorldError
+
+GROUPS = ("policy", "privileged")
+
+
+class TaskVectorEnv(VectorEnv):
+    """A task in n randomized worlds, stepped as one.
+
+    The observation is the requested groups side by side, one flat float32 row a world: `policy` (what the robot
+    has) and `privileged` (a flag 1, the scaled parameters, the scaled true state). Reward, failure and success come
+    from the measured state, as they do on a robot.
+
+    Worlds that end restart in the same step: the returned observation is the first of the next episode, and `info`
+    then holds, for the worlds marked in `_final_obs` (n,): `final_obs` (n, size), `success`, `episode_return`,
+    `episode_steps` (n,) and the ended episode's `parameters` (n, d). On other steps `info` is empty.
+
+    World i has the global number `first_world + i`. Everything random is a function of (seed, global number, episode,
+    step), so `seed` and `episodes` are the whole random state, and results do not depend on n or on reset order.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+
+    def __init__(
+        self,
+        task: Task,
+        n: int,
+        *,
+        seed: int = 0,
+        ranges: Ranges | None = None,
+        dr_strength: float = 1.0,
+        sampler: Sampler | None = None,
+        first_world: int = 0,
+        world: World | None = None,
+        groups: Sequence[str] = ("policy",),
+    ) -> None:
+        """Without `ranges` and `sampler` all worlds are nominal. `world` replaces the default BulletWorlds."""
+        self.closed = True  # until there is something to close
+        if n < 1:
+            raise ValueError(f"n: {n} is not a number of worlds; accepted is 1 or more")
+        if unknown := [group for group in groups if group not in GROUPS] or not groups:
+            raise ValueError(f"groups: {unknown or list(groups)} is unknown; accepted is some of {list(GROUPS)}")
+        self.task, self.num_envs = task, n
+        self._groups = tuple(groups)
+        self._seed(seed)
+        self.set_randomization(ranges, dr_strength)
+        if sampler is not None:
+            self.set_sampler(sampler)
+        self._allocate(n)
+        self._make_spaces()
+        self.first_world = first_world
+        self.world = world if world is not None else _bullet_worlds(task, n)
+        self.closed = False
+        if self.world.n != n:
+            raise WorldError(f"world: it has {self.world.n} worlds; accepted is a world of n = {n}")
+        self._bind_effects()
+
+    # ---- what is randomized
+
+    def set_randomization(self, ranges: Ranges | None, dr_strength: float = 1.0) -> None:
+        """Sample from these ranges (None: nominal), in each world from its next reset on."""
+        space = self.task.parameters
+        if ranges is None:
+            ranges = Ranges.nominal(space)
+        elif ranges.space.names != space.names:
+            raise RangeError(f"ranges: they are for {list(ranges.space.names)}; this task has {list(space.names)}")
+        self._ranges: tuple[Ranges, float] | None = (ranges, dr_strength)
+        self._sampler: Sampler = UniformSampler(ranges, dr_strength, self.seed)
+
+    def set_sampler(self, sampler: Sampler) -> None:
+        """Take parameters from `sampler`, in each world from its next reset on."""
+        self._ranges, self._sampler = None, sampler
+
+    # ---- where the worlds are in their random streams
+
+    @property
+    def first_world(self) -> int:
+        """Global number of world 0. A new value needs a `reset`."""
+        return int(self._worlds[0])
+
+    @first_world.setter
+    def first_world(self, value: int) -> None:
+        self._worlds = value + np.arange(self.num_envs)
+        self._running = False
+
+    @property
+    def episodes(self) -> np.ndarray:
+        """(n,) number of each world's current episode; set it to the ones the next `reset` is to begin."""
+        return self._episodes.copy()
+
+    @episodes.setter
+    def episodes(self, value: np.ndarray) -> None:
+        self._episodes = np.broadcast_to(np.asarray(value, np.int64), (self.num_envs,)).copy()
+        self._fresh, self._running = True, False
+
+    @property
+    def steps(self) -> np.ndarray:
+        """(n,) control steps made in the current episode."""
+        return self._steps.copy()
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """(n, d) parameter values of the current episode, in the order of the task's parameters."""
+        return self._parameters.copy()
+
+    # ---- Gymnasium
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Begin an episode in every world: the first ones, those set in `episodes`, or else the next ones.
+
+        A seed replaces the one given before and starts again at episode 0, unless `episodes` was just set.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed(seed)
+            if self._ranges is not None:
+                self.set_randomization(*self._ranges)
+            if not self._fresh:
+                self._episodes[:] = 0
+        elif not self._fresh:
+            self._episodes += 1
+        self._fresh, self._running = False, True
+        self._slot = BLOCK_STEPS
+        obs = self._begin(np.ones(self.num_envs, bool), np.zeros((self.num_envs, self._size), np.float32))
+        return obs, {"parameters": self._parameters.copy()}
+
+    def step(self, actions: np.ndarray):
+        """Advance every world by one control period under `actions` (n, action_size) in [-1, 1]."""
+        task = self.task
+        action = self._checked(actions)
+        if self._slot == BLOCK_STEPS:
+            self._draw_ahead()
+        slot = self._slot
+        self._slot += 1
+
+        command = task.command(action)
+        profile = np.repeat(command[:, None].astype(np.float64), self.world.substeps, axis=1)
+        for effect, noise in self._command_effects:
+            profile = effect.apply(profile, noise[slot] if noise is not None else None)
+        self._true = measured = self.world.step(profile)
+        for effect, noise in self._sensor_effects:
+            measured = effect.apply(measured, noise[slot] if noise is not None else None)
+
+        self._steps += 1
+        reward = task.reward(measured, action)
+        self._returns += reward
+        terminated = task.failed(measured)
+        truncated = self._steps >= task.max_steps
+        truncated &= ~terminated
+        history = self._history.push(task.frame(measured, action))
+        obs = self._observe(history, self._true)
+
+        ended = terminated | truncated
+        info: dict[str, Any] = {}
+        if ended.any():
+            info = self._ending(ended, obs, measured)
+            self._episodes[ended] += 1
+            obs = self._begin(ended, obs)
+        return obs, reward, terminated, truncated, info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.world.close()
+
+    # ---- inside
+
+    def _seed(self, seed: int) -> None:
+        self.seed = int(seed)
+        self._random = KeyedRandom(self.seed)
+
+    def _allocate(self, n: int) -> None:
+        task = self.task
+        self._episodes = np.zeros(n, np.int64)
+        self._steps = np.zeros(n, np.int64)
+        self._returns = np.zeros(n, np.float64)
+        self._parameters = np.tile(task.parameters.nominal, (n, 1))
+        self._values = {name: self._parameters[:, i] for i, name in enumerate(task.parameters.names)}
+        self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns fixed for an episode
+        self._history = HistoryStack(n, task.history, task.frame_size)
+        self._state_scale = task.true_state_scale()
+        self._true: State | None = None
+        self._slot = BLOCK_STEPS
+        self._fresh, self._running = True, False
+
+    def _make_spaces(self) -> None:
+        task, n = self.task, self.num_envs
+        widths = {"policy": task.policy_size, "privileged": task.privileged_size}
+        self._size = sum(widths[group] for group in self._groups)
+        self.group_slices: dict[str, slice] = {}  # which columns of the observation each group has
+        start = 0
+        for group in self._groups:
+            self.group_slices[group] = slice(start, start + widths[group])
+            start += widths[group]
+        self.single_observation_space = Box(-np.inf, np.inf, (self._size,), np.float32)
+        self.observation_space = Box(-np.inf, np.inf, (n, self._size), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (task.action_size,), np.float32)
+        self.action_space = Box(-1.0, 1.0, (n, task.action_size), np.float32)
+
+    def _bind_effects(self) -> None:
+        task, n, joints, width = self.task, self.num_envs, len(self.task.joints), len(self.task.actuated)
+
+        def noise(effect: Effect, columns: int, first_step: int) -> NoiseAhead | None:
+            return NoiseAhead(f"noise:{effect.parameters[0]}", n, columns, first_step) if effect.noisy else None
+
+        self._command_effects = [(effect, noise(effect, width, 0)) for effect in task.command_effects]
+        self._sensor_effects = [(effect, noise(effect, 2 * joints, 1)) for effect in task.sensor_effects]
+        for effect, _ in self._command_effects:
+            effect.bind(n, width, self.world.substeps, task.control_period_s)
+        for effect, _ in self._sensor_effects:
+            effect.bind(n, joints)
+        self._effects = [*self._command_effects, *self._sensor_effects]
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        if not self._running:
+            raise WorldError("step: the worlds have no current episode; call reset() first")
+        action = np.asarray(actions, np.float32)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"actions: shape {action.shape} does not fit; accepted is {self.action_space.shape}")
+        if not np.isfinite(action).all():
+            raise ValueError("actions: some are not finite; accepted are numbers in [-1, 1]")
+        return np.minimum(np.maximum(action, -1.0), 1.0)
+
+    def _draw_ahead(self) -> None:
+        self._slot = 0
+        for effect, noise in self._effects:
+            if noise is not None and effect.active:
+                noise.refill(self._random, self._worlds, self._episodes, self._steps)
+
+    def _begin(self, mask: np.ndarray, obs: np.ndarray) -> np.ndarray:
+        """Start the current episode of the worlds in `mask`; returns a copy of `obs` with their first one."""
+        task, rows = self.task, np.flatnonzero(mask)
+        world, episode = self._worlds[rows], self._episodes[rows]
+        self._steps[rows] = 0
+        self._returns[rows] = 0.0
+        self._parameters[rows] = self._sampler.sample(world, episode)
+        self._known[rows, 1:] = task.parameters.scaled(self._parameters[rows])
+        start = task.initial(self._random.uniform("initial", world, episode, task.initial_size))
+        self._true = start if self._true is None or len(rows) == self.num_envs else _scatter(self._true, rows, start)
+        self.world.reset(mask, self._true, self._parameters)
+
+        for effect, noise in self._command_effects:
+            effect.reset(mask, self._values)
+            if noise is not None and effect.active:
+                noise.restart(self._random, world, episode, rows, self._slot)
+        measured = start
+        for effect, noise in self._sensor_effects:
+            effect.reset(mask, self._values)
+            first = None
+            if noise is not None and effect.active:
+                first = noise.restart(self._random, world, episode, rows, self._slot)[0]
+            measured = effect.apply(measured, first, rows)
+
+        frame = np.empty((self.num_envs, task.frame_size), np.float32)
+        frame[rows] = task.frame(measured, np.zeros((len(rows), task.action_size), np.float32))
+        history = self._history.reset(mask, frame)
+        return np.where(mask[:, None], self._observe(history, self._true), obs)
+
+    def _observe(self, history: np.ndarray, true: State) -> np.ndarray:
+        """(n, size) observation of the groups asked for. `history` is never written to."""
+        if self._groups == ("policy",):
+            return history.copy()  # the caller may write to what it gets
+        obs = np.empty((self.num_envs, self._size), np.float32)
+        if "policy" in self._groups:
+            obs[:, self.group_slices["policy"]] = history
+        if "privileged" in self._groups:
+            privileged = obs[:, self.group_slices["privileged"]]
+            known, joints = self._known.shape[1], len(self.task.joints)
+            privileged[:, :known] = self._known
+            np.multiply(true.joint_position, self._state_scale[:joints], out=privileged[:, known : known + joints])
+            np.multiply(true.joint_velocity, self._state_scale[joints:], out=privileged[:, known + joints :])
+        return obs
+
+    def _ending(self, ended: np.ndarray, obs: np.ndarray, measured: State) -> dict[str, Any]:
+        columns = {
+            "final_obs": obs,
+            "success": self.task.success(measured, self._steps) & ended,
+            "episode_return": np.where(ended, self._returns, 0.0),
+            "episode_steps": np.where(ended, self._steps, 0),
+            "parameters": self._parameters.copy(),
+        }
+        return {**columns, **{f"_{key}": ended.copy() for key in columns}}
+
+
+def _scatter(state: State, rows: np.ndarray, part: State) -> State:
+    """A copy of `state` with `rows` replaced by `part`."""
+
+    def merged(whole: np.ndarray, piece: np.ndarray) -> np.ndarray:
+        if not piece.size:
+            return whole
+        whole = whole.copy()
+        whole[rows] = piece
+        return whole
+
+    return State(
+        merged(state.joint_position, part.joint_position),
+        merged(state.joint_velocity, part.joint_velocity),
+        merged(state.body_pose, part.body_pose),
+        merged(state.body_twist, part.body_twist),
+    )
+
+
+def _bullet_worlds(task: Task, n: int) -> World:
+    from envs.bullet import BulletWorlds  # imported only when worlds are made, so that `import envs` stays light
+
+    return BulletWorlds(task, n)

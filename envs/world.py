@@ -1,0 +1,32 @@
+"""The World contract: what turns commands into states, be it an engine or a robot."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from envs.task import State
+
+
+class WorldError(RuntimeError):
+    """A world that cannot be made or stepped; the message says what was wanted and what is there."""
+
+
+class World(Protocol):
+    """n worlds that advance together by one control period a step."""
+
+    n: int
+    substeps: int  # how finely a command may vary within a control period
+
+    def reset(self, mask: np.ndarray, state: State, parameters: np.ndarray) -> None:
+        """Put the worlds of `mask` (n,) into their rows of `state`, with their rows of `parameters` (n, d)."""
+        ...
+
+    def step(self, profile: np.ndarray) -> State:
+        """Advance one control period under efforts (n, substeps, u), N or N m, and return the true state."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+        ...

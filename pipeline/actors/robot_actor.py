@@ -1,0 +1,208 @@
+"""RobotActor: the one process that drives a robot, shared by every trial through a name and a fair queue.
+
+It imports neither torch nor RLlib, runs exported policies only, and executes rounds in a thread of its own so that
+requests are answered while the robot moves. A round is known by its id: submitting it again, after a restart of
+either side, continues from the episodes that are already durable instead of spending robot time twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict, deque
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.registry import make_task
+from pipeline.robot_link import RobotRound, RoundReport
+from robot.episodes import RobotEpisode
+from robot.policy import ExportedPolicy
+from robot.open import open_session
+from robot.session import RobotSession
+from robot.settings import RobotSettings
+
+log = logging.getLogger(__name__)
+
+IDLE_POLL_S = 0.2
+LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
+
+
+@dataclass
+class _Progress:
+    round: RobotRound
+    episodes: list[RobotEpisode] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        flown = len(self.episodes)
+        if flown >= self.round.episodes or self.round.stop is None:
+            return flown >= self.round.episodes
+        return self.round.stop.settled(sum(e.meta.success for e in self.episodes), flown) is not None
+
+
+class FairQueue:
+    """First in, first out for each client; clients take turns, so one trial cannot keep the robot to itself."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
+
+    def put(self, client: str, item: str) -> None:
+        self._waiting.setdefault(client, deque()).append(item)
+
+    def get(self) -> str | None:
+        for client in list(self._waiting):
+            items = self._waiting[client]
+            self._waiting.move_to_end(client)
+            if items:
+                return items.popleft()
+        return None
+
+
+class RobotActor:
+    """Owns the session of one robot. Every method returns at once; the robot moves in `_run`."""
+
+    def __init__(self, settings: dict[str, Any], task: str, state_dir: str) -> None:
+        self._settings = RobotSettings.model_validate(settings)
+        self._session: RobotSession = open_session(self._settings, make_task(task), Path(state_dir))
+        self._lock = threading.Lock()
+        self._queue = FairQueue()
+        self._rounds: dict[str, _Progress] = {}
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._error = ""
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="robot-rounds", daemon=True)
+        self._thread.start()
+
+    def submit(self, client: str, order: RobotRound) -> None:
+        """Queue a round; a round already known is left as it is."""
+        with self._lock:
+            if order.round_id in self._rounds:
+                return
+            store = self._session.store
+            known = [m.episode_id for m in store.list() if m.round_id == order.round_id and not m.void]
+            stored = [store.read(episode_id) for episode_id in known]
+            self._rounds[order.round_id] = _Progress(order, stored)
+            if not self._rounds[order.round_id].finished:
+                self._queue.put(client, order.round_id)
+        self._wake.set()
+
+    def poll(self, received: dict[str, int]) -> tuple[list[RoundReport], dict[str, Any]]:
+        """For each round id, the episodes beyond the count already received; and the robot's status."""
+        with self._lock:
+            reports = []
+            for round_id, count in received.items():
+                progress = self._rounds.get(round_id)
+                if progress is None:
+                    continue
+                new = [_digest(e) for e in progress.episodes[count:]]
+                reports.append(RoundReport(round_id, new, progress.finished))
+            return reports, self._status()
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            return self._status()
+
+    def hold(self, reason: str) -> None:
+        """Stop the robot and latch."""
+        self._session.hold(reason)
+
+    def recover(self, operator: str) -> None:
+        """Release a latched stop, in an operator's name."""
+        self._session.recover(operator)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Finish the control thread and leave the robot safe. A world that does not wait is stopped at once."""
+        self._closing.set()
+        self._wake.set()
+        if self._settings.mode == "lockstep":
+            self._thread.join(timeout=LOCKSTEP_EPISODE_S)
+        if self._thread.is_alive() and self._busy:
+            self._session.hold("the run was ended in mid-episode")
+        self._thread.join(timeout=LOCKSTEP_EPISODE_S)
+        self._session.close()
+
+    def pids(self) -> dict[str, int | None]:
+        """This process and the twin's, for fault tests."""
+        return {"robot_actor": os.getpid(), "twin": self._session.twin_pid}
+
+    # -- the control thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                if not self._ready():
+                    self._wait()
+                    continue
+                with self._lock:
+                    round_id = self._queue.get()
+                if round_id is None:
+                    self._wait()
+                else:
+                    self._run_round(self._rounds[round_id])
+            except Exception as error:  # noqa: BLE001  the thread must outlive any fault, with the robot stopped
+                log.exception("robot round failed")
+                self._error = f"{type(error).__name__}: {error}"
+                self._session.hold(self._error)
+
+    def _ready(self) -> bool:
+        """Connected and not stopped. A twin that died is revived if its settings allow; a robot never is."""
+        return self._session.status().state != "stopped" or self._session.revive_twin()
+
+    def _wait(self) -> None:
+        self._wake.wait(IDLE_POLL_S)
+        self._wake.clear()
+
+    def _run_round(self, progress: _Progress) -> None:
+        order = progress.round
+        policy = ExportedPolicy(order.policy)
+        while not progress.finished and not self._closing.is_set():
+            if not self._ready():
+                self._wait()
+                continue
+            self._busy = True
+            episode = self._session.run_episode(
+                policy,
+                purpose=order.purpose,
+                seed=order.seed,
+                world=order.first_world + len(progress.episodes),
+                round_id=order.round_id,
+                policy_version=order.policy_version,
+            )
+            self._busy = False
+            if episode.meta.void or not episode.meta.steps:
+                continue  # kept on disk and marked, but no measure of the policy; a stop is one: it failed
+            with self._lock:
+                progress.episodes.append(episode)
+        with self._lock:
+            progress.round = replace(order, policy=b"")
+
+    def _status(self) -> dict[str, Any]:
+        status = self._session.status()
+        return {
+            "state": status.state,
+            "reason": status.reason or self._error,
+            "ledger_s": self._session.ledger.totals(),
+            "episodes": len(self._session.store),
+        }
+
+
+def _digest(episode: RobotEpisode) -> dict[str, Any]:
+    """What the learner needs of an episode: outcome always, columns when it was flown to collect data."""
+    digest: dict[str, Any] = {"meta": asdict(episode.meta)}
+    if episode.meta.purpose == "collection":
+        c = episode.columns
+        digest["columns"] = {
+            "obs": np.asarray(c["observation"], np.float32),
+            "new_obs": np.asarray(c["next_observation"], np.float32),
+            "actions": np.asarray(c["sent"], np.float32),
+            "rewards": np.asarray(c["reward"], np.float32),
+            "terminateds": np.asarray(c["terminated"], bool),
+        }
+    return digest
+

@@ -1,0 +1,366 @@
+"""Campaign: the course of one run. It asks for measurements and robot rounds, hears what came back, and changes stage.
+
+It knows neither the learner nor any actor: it works on an EvaluationService and a RobotLink, and is told how many
+gradient updates were made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from envs.randomization.parameters import Ranges
+from envs.task import Task
+from pipeline.actors.evaluator import Evaluation, Scenario
+from pipeline.actors.sim_runner import Randomization
+from pipeline.config import Experiment
+from pipeline.evaluation import EvaluationService, Request, evaluation_seed
+from pipeline.gap import Outcomes
+from pipeline.robot_link import RobotLink, RobotRound, RoundReport
+from pipeline.rounds import RoundRequest, RoundSchedule
+from pipeline.schedulers.adr_rule import AdrRule
+from pipeline.stage_rows import StageRow
+from pipeline.stages import Measures, StageMachine, StageSettings
+
+FINAL_WORLD = 0  # the final evaluation: worlds no decision was ever based on
+GATE_WORLD = 100_000  # evaluations during the run
+PERIODIC_WORLD = 200_000  # cheap evaluations in simulation only
+COLLECTION_WORLD = 300_000
+ROBOT_PATIENCE_S = 60.0  # how long the end of a run waits for a robot that is stopped or out of reach
+SETTLE_TIMEOUT_S = 3600.0
+
+
+@dataclass
+class _Flight:
+    """A robot round under way and the episodes it has given so far."""
+
+    request: RoundRequest
+    tag: str = ""  # what an evaluation measures: "row:<number>" or "gate:<updates>"
+    episodes: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Campaign:
+    """Stages, ranges, evaluations and robot rounds of one run; all of it is in `get_state`."""
+
+    def __init__(
+        self, experiment: Experiment, task: Task, evaluations: EvaluationService, robot: RobotLink, run: str
+    ) -> None:
+        self._experiment, self._task, self._run = experiment, task, run
+        self._evaluations, self._robot = evaluations, robot
+        self.machine = StageMachine(experiment.stages)
+        self.schedule = RoundSchedule(experiment.rounds, task.max_steps * task.control_period_s)
+        start = Ranges.from_dict(task.parameters, experiment.randomization.ranges)
+        self.rule = AdrRule(start, experiment.randomization.adr, task.adr_thresholds)
+        self.ranges = self.rule.start
+        self.buffers: dict[str, dict[str, list[float]]] = {}
+        self._next_boundary = 0
+        self.rows: list[StageRow] = []
+        self.final: StageRow | None = None
+        self._flights: dict[int, _Flight] = {}
+        self._blocks: dict[str, dict[str, Any]] = {"sim": {}, "randomized": {}, "real": {}}
+        self._gap: dict[str, Any] = {}
+        self._measured: dict[str, StageRow] = {}  # by tag: what waits for its simulated or its real side
+        self._evaluated_at = -(10**9)
+        self._robot_away_since: float | None = None
+
+    # -- what the algorithm asks ----------------------------------------------------------------------------------
+
+    @property
+    def training(self) -> bool:
+        return not self.machine.finished
+
+    @property
+    def finished(self) -> bool:
+        """Training is over and every measurement has arrived, or the robot has been away for too long."""
+        return not self.training and all(row.complete for row in self.rows)
+
+    @property
+    def stage_index(self) -> int:
+        return self.machine.index
+
+    @property
+    def sim_ratio(self) -> float:
+        return self.machine.stage.sim_ratio
+
+    @property
+    def dr_strength(self) -> float:
+        return self._strength(self.machine.stage)
+
+    def _strength(self, stage: StageSettings) -> float:
+        return min(1.0, stage.dr_strength * self._experiment.randomization.strength)
+
+    @property
+    def randomization(self) -> Randomization:
+        return Randomization(self.ranges.version, self.ranges.to_dict(), self.dr_strength)
+
+    def fraction(self, updates: int) -> float:
+        return self.machine.fraction(updates)
+
+    def set_ranges(self, version: int, intervals: dict[str, list[float]], cleared: list[list[str]]) -> int:
+        """Take newer ranges and empty the buffers they were decided on. Returns the version now in use."""
+        if version >= self.ranges.version:
+            self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+            for name, side in cleared:
+                self.buffers.get(name, {}).pop(side, None)
+        return self.ranges.version
+
+    # -- hearing --------------------------------------------------------------------------------------------------
+
+    def hear(self) -> Iterator[dict[str, np.ndarray]]:
+        """Take in finished evaluations and robot episodes; yields the columns of collected episodes."""
+        for tag, evaluation in self._evaluations.poll():
+            self._hear_evaluation(tag, evaluation)
+        for order, report in self._robot.poll():
+            yield from self._hear_robot(order, report)
+        self._mind_robot()
+
+    def settle(self) -> Iterator[dict[str, np.ndarray]]:
+        """Wait until nothing is under way: in the deterministic mode a step ends with everything measured."""
+        for order, report in self._robot.wait(SETTLE_TIMEOUT_S):
+            yield from self._hear_robot(order, report)
+        for tag, evaluation in self._evaluations.poll():
+            self._hear_evaluation(tag, evaluation)
+        self._mind_robot()
+
+    def _hear_evaluation(self, tag: str, evaluation: Evaluation) -> None:
+        scenario = evaluation.scenario
+        outcomes = Outcomes(
+            evaluation.success,
+            evaluation.returns,
+            evaluation.steps,
+            scenario.first_world + np.arange(scenario.episodes),
+        )
+        if tag in self._measured:
+            self._measured[tag].sim = outcomes
+            self._publish(tag)
+        elif tag == "boundary":
+            if scenario.randomization.version == self.ranges.version:
+                for (name, side), value in zip(scenario.boundaries, evaluation.performance, strict=True):
+                    self.buffers.setdefault(name, {}).setdefault(side, []).append(float(value))
+        else:
+            self._blocks[tag] = {**outcomes.block(), "updates": evaluation.policy_version}
+
+    def _hear_robot(self, order: RobotRound, report: RoundReport) -> Iterator[dict[str, np.ndarray]]:
+        flight = self._flights[int(order.round_id.rpartition("/")[2])]
+        flight.episodes += [e["meta"] for e in report.episodes]
+        yield from (e["columns"] for e in report.episodes if "columns" in e)
+        if not report.finished:
+            return
+        del self._flights[flight.request.id]
+        self.schedule.finished(flight.request.id, sum(e["robot_s"] for e in flight.episodes))
+        if flight.tag in self._measured and flight.episodes:
+            column = lambda key: np.array([e[key] for e in flight.episodes])  # noqa: E731
+            real = Outcomes(column("success"), column("episode_return"), column("steps"), column("world"))
+            self._measured[flight.tag].real = real
+            self._publish(flight.tag)
+
+    def _publish(self, tag: str) -> None:
+        """Once both sides of a measurement are known, it is the newest word on the robot and on the gap."""
+        row = self._measured[tag]
+        if not row.complete:
+            return
+        del self._measured[tag]
+        row.policy = b""
+        if row.real is not None:
+            self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": row.updates}
+            self._gap = row.gap()
+
+    def _mind_robot(self) -> None:
+        """At the end of a run, do not wait for ever for a robot that is stopped or out of reach."""
+        if self._robot.status["state"] in ("ok", "none", "connecting") or self.training:
+            self._robot_away_since = None
+            return
+        now = time.monotonic()
+        self._robot_away_since = self._robot_away_since or now
+        if now - self._robot_away_since > ROBOT_PATIENCE_S or self._experiment.deterministic:
+            for tag, row in list(self._measured.items()):
+                if row.wants_real and row.real is None:
+                    row.wants_real = False
+                    row.note = f"the robot is {self._robot.status['state']}: {self._robot.status['reason']}"
+                    self._publish(tag)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def steer(
+        self, updates: int, export: Callable[[], bytes]
+    ) -> Literal["stay", "advance", "demote", "finish"]:
+        """Ask for what is due and move between stages; the caller acts on "advance" and "demote"."""
+        if not self.training:
+            return "stay"
+        stage, index, entered_at = self.machine.stage, self.machine.index, self.machine.entered_at
+        if updates - self._evaluated_at >= self._experiment.evaluation.every_updates:
+            self._ask_simulation(updates, export)
+        if self._robot.exists:
+            request = self.schedule.collection(index, stage, entered_at, updates)
+            if request is not None:
+                self._ask_robot(request, export())
+            if self.machine.wants_robot(self._measures(updates)):
+                request = self.schedule.gate(index, stage, updates, self.machine.robot_threshold())
+                if request is not None:
+                    self._measure(
+                        f"gate:{updates}",
+                        self._new_row(stage, updates, export(), request, GATE_WORLD),
+                        request,
+                    )
+        decision = self.machine.update(self._measures(updates))
+        if decision in ("advance", "finish"):
+            self._close_stage(stage, index, updates, export(), final=decision == "finish")
+        if decision != "stay":
+            self.schedule.enter_stage()
+        return decision
+
+    def _measures(self, updates: int) -> Measures:
+        blocks = {name: block or None for name, block in self._blocks.items()}
+        return Measures(updates=updates, collected_s=self.schedule.spent_s["collection"], **blocks)
+
+    def _close_stage(
+        self, stage: StageSettings, index: int, updates: int, policy: bytes, final: bool
+    ) -> None:
+        """Write the stage's row and ask for its measurement. The last stage is measured by the final evaluation."""
+        request, schedule = None, self.schedule
+        if self._robot.exists:
+            request = schedule.final(index, updates) if final else schedule.stage_end(index, stage, updates)
+        row = self._new_row(stage, updates, policy, request, FINAL_WORLD if final else GATE_WORLD)
+        row.why = self.machine.history[-1].reason
+        if request is None and final:
+            row.episodes = self._experiment.rounds.final_episodes or row.episodes
+        self.rows.append(row)
+        if final:
+            self.final = row
+        self._measure(f"row:{len(self.rows) - 1}", row, request)
+
+    def _new_row(
+        self,
+        stage: StageSettings,
+        updates: int,
+        policy: bytes,
+        request: RoundRequest | None,
+        first_world: int,
+    ) -> StageRow:
+        return StageRow(
+            name=stage.name,
+            sim_ratio=stage.sim_ratio,
+            dr_strength=self._strength(stage),
+            ranges_version=self.ranges.version,
+            updates=updates,
+            policy=policy,
+            episodes=request.episodes if request else self._experiment.evaluation.episodes,
+            first_world=first_world,
+            wants_real=request is not None,
+        )
+
+    def _measure(self, tag: str, row: StageRow, request: RoundRequest | None) -> None:
+        """Ask both sides for the same episodes of the row's policy."""
+        self._measured[tag] = row
+        if request is not None:
+            self._ask_robot(request, row.policy, tag)
+        self._ask_nominal(tag, row.policy, row.updates, row.first_world, row.episodes)
+
+    def _ask_robot(self, request: RoundRequest, policy: bytes, tag: str = "") -> None:
+        base = {"collect": COLLECTION_WORLD, "final": FINAL_WORLD}.get(request.reason, GATE_WORLD)
+        self._flights[request.id] = _Flight(request, tag)
+        self._robot.submit(
+            RobotRound(
+                round_id=f"{self._run}/{request.id}",
+                purpose=request.purpose,
+                episodes=request.episodes,
+                seed=evaluation_seed(self._experiment.seed),
+                first_world=base + request.first_world,
+                policy=policy,
+                policy_version=request.updates,
+                stop=request.stop,
+            )
+        )
+
+    def _ask_nominal(self, tag: str, policy: bytes, updates: int, first_world: int, episodes: int) -> None:
+        scenario = Scenario("nominal", max(episodes, 1), first_world, self.randomization)
+        self._evaluations.request(Request(tag, policy, updates, scenario))
+
+    def _ask_simulation(self, updates: int, export: Callable[[], bytes]) -> None:
+        """The regular look at the policy, unless the evaluators still work on the last one."""
+        if self._evaluations.outstanding():
+            return
+        self._evaluated_at = updates
+        policy, episodes = export(), self._experiment.evaluation.episodes
+        self._ask_nominal("sim", policy, updates, PERIODIC_WORLD, episodes)
+        scenario = Scenario("randomized", episodes, PERIODIC_WORLD, self.randomization)
+        self._evaluations.request(Request("randomized", policy, updates, scenario))
+        if self.machine.stage.adr:
+            self._ask_boundaries(updates, policy)
+
+    def _ask_boundaries(self, updates: int, policy: bytes) -> None:
+        """Episodes on the bounds of the ranges, in turn, each in a world of its own (Akkaya et al. 2019)."""
+        pairs = self.rule.boundaries(self.ranges)
+        if not pairs:
+            return
+        count = self._experiment.evaluation.worlds
+        chosen = tuple(pairs[(self._next_boundary + k) % len(pairs)] for k in range(count))
+        full = Randomization(self.ranges.version, self.ranges.to_dict(), 1.0)
+        scenario = Scenario("boundary", count, PERIODIC_WORLD + self._next_boundary, full, chosen)
+        self._next_boundary += count
+        self._evaluations.request(Request("boundary", policy, updates, scenario))
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def result(self, updates: int) -> dict[str, Any]:
+        """The campaign's part of a training result."""
+        stage, status = self.machine.stage, self._robot.status
+        return {
+            "stage": {
+                "index": self.machine.index,
+                "count": len(self.machine.stages),
+                "name": stage.name,
+                "sim_ratio": stage.sim_ratio,
+                "dr_strength": self.dr_strength,
+                "updates_in_stage": self.machine.updates_in_stage(updates),
+                "updates_planned": stage.updates,
+                "training": self.training,
+            },
+            **{name: dict(block) for name, block in self._blocks.items()},
+            "gap": self._gap,
+            "adr": {
+                "active": stage.adr and self.training,
+                "version": self.ranges.version,
+                "ranges": self.ranges.to_dict(),
+                "buffers": {n: {s: list(v) for s, v in sides.items()} for n, sides in self.buffers.items()},
+                "entropy": self.ranges.entropy(),
+            },
+            "robot": {
+                "state": status["state"],
+                "reason": status["reason"],
+                "collection_s": self.schedule.spent_s["collection"],
+                "evaluation_s": self.schedule.spent_s["evaluation"],
+                "episodes": status.get("episodes", 0),
+                "rounds_open": self._robot.pending,
+                "link_errors": self._robot.errors,
+            },
+            "stages": [row.summary() for row in self.rows],
+            "final": self.final.summary() if self.final is not None else {},
+        }
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    STATE = ("rows", "buffers", "_measured", "_flights", "_blocks", "_gap", "_evaluated_at", "_next_boundary")
+
+    def get_state(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self.STATE}
+        state["final"] = self.final is not None
+        state["machine"], state["schedule"] = self.machine.get_state(), self.schedule.get_state()
+        state["ranges"] = {"version": self.ranges.version, "intervals": self.ranges.to_dict()}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name in self.STATE:
+            setattr(self, name, state[name])
+        self.final = self.rows[-1] if state["final"] else None
+        self.machine.set_state(state["machine"])
+        self.schedule.set_state(state["schedule"])
+        intervals, version = state["ranges"]["intervals"], state["ranges"]["version"]
+        self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+        for tag, row in self._measured.items():  # evaluations in simulation were lost with the process
+            if row.sim is None:
+                self._ask_nominal(tag, row.policy, row.updates, row.first_world, row.episodes)

@@ -1,0 +1,190 @@
+"""What a run came to: `summary.json`, the table by stage, and `report.png`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.gap import rate_text
+from pipeline.stage_settings import StageSettings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PACKAGES = (
+    "sim2real",
+    "ray",
+    "torch",
+    "numpy",
+    "gymnasium",
+    "pybullet",
+    "mujoco",
+    "onnx",
+    "onnxruntime",
+    "mlflow",
+)
+BLOCK_KEYS = ("success", "n", "low", "high", "mean_return")
+GAP_KEYS = ("success", "low", "high", "verdict")
+VERDICT_STYLE = {"good": "green", "moderate": "yellow", "poor": "red", "not settled": "magenta"}
+
+
+def build_summary(
+    *,
+    run: str,
+    task: str,
+    seed: int,
+    wall_s: float,
+    env_steps: int,
+    updates: int,
+    robot_s: Mapping[str, float],
+    robot_episodes: int,
+    stages: Sequence[Mapping[str, Any]],
+    final: Mapping[str, Any],
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
+
+    `stages` are rows of `stage_row`; `final` holds the blocks `sim`, `real` and `gap`; `robot_s` the
+    seconds of `collection` and `evaluation`. Versions default to those installed. A block that was not
+    measured is {}.
+    """
+    return _plain(
+        {
+            "run": run,
+            "task": task,
+            "seed": seed,
+            "wall_s": round(float(wall_s), 3),
+            "env_steps": env_steps,
+            "updates": updates,
+            "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ("collection", "evaluation")},
+            "robot_episodes": robot_episodes,
+            "stages": [dict(row) for row in stages],
+            "final": measured(final.get("sim"), final.get("real"), final.get("gap")),
+            "versions": installed_versions() if versions is None else dict(versions),
+        }
+    )
+
+
+def stage_row(
+    stage: StageSettings,
+    ranges_version: int,
+    sim: Mapping[str, Any] | None,
+    real: Mapping[str, Any] | None,
+    gap: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """One row of `stages`: a finished visit of a stage and what was measured at its end."""
+    head = {
+        "name": stage.name,
+        "sim_ratio": stage.sim_ratio,
+        "dr_strength": stage.dr_strength,
+        "ranges_version": ranges_version,
+    }
+    return _plain({**head, **measured(sim, real, gap)})
+
+
+def measured(
+    sim: Mapping[str, Any] | None, real: Mapping[str, Any] | None, gap: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """{sim, real, gap}, each cut to its documented keys and {} where nothing was measured."""
+    return {
+        "sim": {k: sim[k] for k in BLOCK_KEYS} if sim else {},
+        "real": {k: real[k] for k in BLOCK_KEYS} if real else {},
+        "gap": {k: gap[k] for k in GAP_KEYS} if gap else {},
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Write `summary.json` so that a reader finds the old one or the new one, never half of it."""
+    path = Path(run_dir) / "summary.json"
+    partial = path.with_suffix(".json.partial")
+    with open(partial, "w") as file:
+        json.dump(_plain(summary), file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
+
+
+def write_report(run_dir: Path, results: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Path:
+    """Write `report.png` from all results of a run, oldest first; a resumed run's overlap is taken from the
+    later.
+    """
+    from pipeline.figure import draw  # matplotlib takes a second to import
+
+    path = Path(run_dir) / "report.png"
+    partial = path.with_suffix(".partial.png")
+    draw(results, summary, partial)
+    os.replace(partial, path)
+    return path
+
+
+def stage_table(summary: Mapping[str, Any]) -> Table:
+    """The stages and the final result as a table for the terminal."""
+    from rich.table import Table
+
+    seconds = summary["robot_s"]
+    head = (
+        f"{summary['task']}, seed {summary['seed']}",
+        f"{summary['wall_s']:.0f} s",
+        f"{summary['updates']:,} updates",
+    )
+    table = Table(
+        title=" · ".join(head),
+        caption=f"robot: {seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating, "
+        f"{summary['robot_episodes']} episodes · success with 95 % intervals · gap = simulation - robot",
+    )
+    for name in ("stage", "sim_ratio", "dr_strength", "ranges"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for name in ("simulation", "robot", "gap", "verdict"):
+        table.add_column(name)
+    for row in summary["stages"]:
+        settings = (f"{row['sim_ratio']:g}", f"{row['dr_strength']:g}", f"v{row['ranges_version']}")
+        table.add_row(row["name"], *settings, *_measured_cells(row))
+    table.add_section()
+    table.add_row("final", "", "", "", *_measured_cells(summary["final"]), style="bold")
+    return table
+
+
+def _measured_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    gap = row["gap"]
+    word = gap.get("verdict", "–")
+    style = VERDICT_STYLE.get(word)
+    return (
+        rate_text(row["sim"]),
+        rate_text(row["real"]),
+        rate_text(gap),
+        f"[{style}]{word}[/{style}]" if style else word,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON values: NumPy scalars and arrays unpacked, numbers that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,134 @@
+"""RobotLink: a trial's connection to the shared robot. It never blocks the learner, and survives the robot's death."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from pipeline.rounds import Purpose, SequentialStop
+
+RETRY_AFTER_S = 1.0
+BLOCKING_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class RobotRound:
+    """What a trial asks of the robot: `episodes` episodes of one policy, for one purpose."""
+
+    round_id: str
+    purpose: Purpose
+    episodes: int
+    seed: int
+    first_world: int  # episode k starts as world first_world + k does in simulation
+    policy: bytes  # the exported policy, the artifact that ships
+    policy_version: int
+    stop: SequentialStop | None = None  # ends an evaluation whose result is certain
+
+
+@dataclass
+class RoundReport:
+    """What is new about a round since the caller last heard of it."""
+
+    round_id: str
+    episodes: list[dict[str, Any]]  # `meta` of each, and `columns` of collected ones
+    finished: bool
+
+
+class RobotLink:
+    """Submits rounds and fetches their episodes, with at most one request outstanding.
+
+    Rounds not yet finished, and how many of their episodes have been received, are the state: after a restart of
+    either side they are submitted again, and the robot answers from its durable episodes first.
+    """
+
+    def __init__(self, name: str | None, namespace: str, client: str) -> None:
+        self._name, self._namespace, self._client = name, namespace, client
+        self._handle: Any = None
+        self._request: ray.ObjectRef | None = None
+        self._retry_at = 0.0
+        self._open: dict[str, RobotRound] = {}
+        self._received: dict[str, int] = {}
+        self._announced: set[str] = set()  # submitted to the living actor
+        self.errors = 0
+        self.status: dict[str, Any] = {"state": "none" if name is None else "connecting", "reason": ""}
+
+    @property
+    def exists(self) -> bool:
+        return self._name is not None
+
+    @property
+    def pending(self) -> int:
+        return len(self._open)
+
+    @property
+    def stopped(self) -> bool:
+        return self.status["state"] == "stopped"
+
+    def submit(self, order: RobotRound) -> None:
+        self._open[order.round_id] = order
+        self._received[order.round_id] = 0
+
+    def poll(self) -> list[tuple[RobotRound, RoundReport]]:
+        """New episodes of open rounds; empty when there is nothing yet. Returns at once."""
+        if not self.exists or time.monotonic() < self._retry_at:
+            return []
+        try:
+            return list(self._exchange())
+        except (ray.exceptions.RayError, ValueError) as error:  # ValueError: the name is not registered (yet)
+            self._lost(error)
+            return []
+
+    def wait(self, timeout_s: float) -> Iterator[tuple[RobotRound, RoundReport]]:
+        """Poll until no round is open or the robot is stopped: the deterministic mode and the end of a run."""
+        deadline = time.monotonic() + timeout_s
+        while self.pending and time.monotonic() < deadline:
+            yield from self.poll()
+            if self.stopped:
+                return
+            time.sleep(BLOCKING_POLL_S)
+
+    def _exchange(self) -> Iterator[tuple[RobotRound, RoundReport]]:
+        if self._handle is None:
+            self._handle = ray.get_actor(self._name, namespace=self._namespace)
+        for round_id, order in self._open.items():
+            if round_id not in self._announced:
+                self._handle.submit.remote(self._client, order)
+                self._announced.add(round_id)
+        if self._request is not None and ray.wait([self._request], timeout=0)[0]:
+            request, self._request = self._request, None
+            reports, status = ray.get(request)
+            self.status = status
+            for report in reports:
+                yield from self._take(report)
+        if self._request is None:
+            self._request = self._handle.poll.remote(self._received)
+
+    def _take(self, report: RoundReport) -> Iterator[tuple[RobotRound, RoundReport]]:
+        order = self._open.get(report.round_id)
+        if order is None:
+            return
+        self._received[report.round_id] += len(report.episodes)
+        if report.finished:
+            del self._open[report.round_id], self._received[report.round_id]
+            self._announced.discard(report.round_id)
+        if report.episodes or report.finished:
+            yield order, report
+
+    def _lost(self, error: Exception) -> None:
+        """Forget the connection and try again later; open rounds will be submitted anew."""
+        self.errors += 1
+        self._handle, self._request = None, None
+        self._announced.clear()
+        self._retry_at = time.monotonic() + RETRY_AFTER_S
+        self.status = {**self.status, "state": "unreachable", "reason": str(error).splitlines()[0][:200]}
+
+    def get_state(self) -> dict[str, Any]:
+        return {"open": dict(self._open), "received": dict(self._received)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._open, self._received = dict(state["open"]), dict(state["received"])
+        self._announced.clear()

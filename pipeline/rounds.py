@@ -1,0 +1,228 @@
+"""When the robot is used: rounds of collection and evaluation, their budgets, and when to stop counting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.gap import CONFIDENCE, wilson
+from pipeline.stage_settings import StageSettings
+
+Purpose = Literal["collection", "evaluation"]
+Reason = Literal["collect", "gate", "stage end", "final"]
+
+
+class RoundSettings(BaseModel):
+    """How robot time is spent. Every limit counts the robot's own seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collect_round_episodes: int = Field(
+        3, ge=1, description="episodes of one collection round, flown by one policy"
+    )
+    collect_within: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="collection is spread over this leading share of a stage, so that it is used",
+    )
+    collect_limit_s: float | None = Field(
+        180.0, ge=0, description="robot seconds a run may spend on training data; null: no limit"
+    )
+    evaluate_every_updates: int = Field(
+        1500, ge=1, description="least gradient updates between evaluations for a stage's gate"
+    )
+    evaluate_limit_s: float | None = Field(
+        None, ge=0, description="robot seconds a run may spend on evaluations; null: no limit"
+    )
+    final_episodes: int = Field(
+        100, ge=0, description="robot episodes of the final evaluation; always within the limit"
+    )
+    early_stop: bool = Field(True, description="end a gate's evaluation as soon as its result is certain")
+    early_stop_min_episodes: int = Field(
+        8, ge=1, description="episodes before which no evaluation ends early"
+    )
+
+
+@dataclass(frozen=True)
+class SequentialStop:
+    """Ends an evaluation of `planned` episodes against a threshold on the success rate before all are flown.
+
+    It passes early once the Wilson interval lies above the threshold and fails early once it lies below,
+    each at the confidence Bonferroni asks for so many looks: looking after every episode keeps the error of
+    an early stop under 5 %. It also fails once the gate's 95 % lower bound could not reach the threshold
+    even if every episode left succeeded.
+    """
+
+    threshold: float
+    planned: int
+    min_episodes: int
+
+    def settled(self, successes: int, n: int) -> Literal["pass", "fail"] | None:
+        """What `successes` of `n` episodes already decide; None while it is open."""
+        if n < self.min_episodes:
+            return None
+        if wilson(successes + max(self.planned - n, 0), max(self.planned, n))[0] < self.threshold:
+            return "fail"
+        looks = max(self.planned - self.min_episodes, 1)
+        low, high = wilson(successes, n, 1 - (1 - CONFIDENCE) / looks if n < self.planned else CONFIDENCE)
+        return "pass" if low >= self.threshold else "fail" if high < self.threshold else None
+
+
+@dataclass(frozen=True)
+class RoundRequest:
+    """One round to hand to the robot, with the policy of the moment it was asked for."""
+
+    id: int  # counts up through the run
+    purpose: Purpose
+    reason: Reason
+    stage: int  # index of the stage it belongs to
+    updates: int  # gradient updates behind its policy
+    episodes: int
+    first_world: (
+        int  # episode k starts as world first_world + k; evaluations always at 0, collection never twice
+    )
+    stop: SequentialStop | None = None
+
+
+class RoundSchedule:
+    """Decides when a round is due and what it may cost. `episode_s` is the longest an episode can take the
+    robot.
+
+    The caller hands each request to the robot with the policy of that moment and reports it back with
+    `finished`. Rounds under way are charged in full beforehand, so limits hold whatever comes back.
+    """
+
+    def __init__(self, settings: RoundSettings, episode_s: float) -> None:
+        self.settings = settings
+        self.episode_s = episode_s
+        self.spent_s: dict[str, float] = {"collection": 0.0, "evaluation": 0.0}
+        self.open: dict[int, RoundRequest] = {}
+        self._next_id = 0
+        self._next_world = 0  # of collection
+        self._stage_asked = 0  # episodes of collection asked for in the present visit of a stage
+        self._evaluated_at: int | None = None
+
+    def enter_stage(self) -> None:
+        """Begin a new visit of a stage: its collection starts over."""
+        self._stage_asked = 0
+        self._evaluated_at = None
+
+    def collection(
+        self, index: int, stage: StageSettings, entered_at: int, updates: int
+    ) -> RoundRequest | None:
+        """The next collection round of the stage, or None while none is due or the limit is reached.
+
+        Rounds are spaced evenly over the leading `collect_within` of the stage, the first one at once, and
+        wait for the one before, so that each flies a newer policy.
+        """
+        left = stage.collect_episodes - self._stage_asked
+        if left <= 0 or self._is_open("collection"):
+            return None
+        size = min(self.settings.collect_round_episodes, stage.collect_episodes)
+        rounds = ceil(stage.collect_episodes / size)
+        due_at = self.settings.collect_within * stage.updates * (self._stage_asked / size) / rounds
+        if updates - entered_at < due_at:
+            return None
+        episodes = min(size, left, self._affordable("collection", self.settings.collect_limit_s))
+        if episodes <= 0:
+            return None
+        request = self._ask("collection", "collect", index, updates, episodes, self._next_world)
+        self._next_world += episodes
+        self._stage_asked += episodes
+        return request
+
+    def gate(
+        self, index: int, stage: StageSettings, updates: int, threshold: float | None
+    ) -> RoundRequest | None:
+        """An evaluation for the gate of a stage that wants one; None while the last one is too recent or
+        under way.
+        """
+        last = self._evaluated_at
+        if self._is_open("evaluation") or (
+            last is not None and updates - last < self.settings.evaluate_every_updates
+        ):
+            return None
+        return self._evaluation("gate", index, stage.evaluate_episodes, updates, threshold)
+
+    def stage_end(self, index: int, stage: StageSettings, updates: int) -> RoundRequest | None:
+        """The evaluation that closes a stage's row in the report; None if the stage or the limit allows
+        none.
+        """
+        return self._evaluation("stage end", index, stage.evaluate_episodes, updates, None)
+
+    def final(self, index: int, updates: int) -> RoundRequest | None:
+        """The evaluation of the finished policy; None if configured away or not affordable."""
+        return self._evaluation("final", index, self.settings.final_episodes, updates, None)
+
+    def finished(self, request_id: int, robot_s: float) -> RoundRequest:
+        """Close a round and book the robot seconds it really took. Raises KeyError for a round that is not
+        open.
+        """
+        request = self.open.pop(request_id)
+        self.spent_s[request.purpose] += robot_s
+        return request
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "spent_s": dict(self.spent_s),
+            "open": [asdict(r) for r in self.open.values()],
+            "next_id": self._next_id,
+            "next_world": self._next_world,
+            "stage_asked": self._stage_asked,
+            "evaluated_at": self._evaluated_at,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.spent_s = dict(state["spent_s"])
+        requests = [
+            RoundRequest(**{**r, "stop": SequentialStop(**r["stop"]) if r["stop"] else None})
+            for r in state["open"]
+        ]
+        self.open = {r.id: r for r in requests}
+        self._next_id, self._next_world = state["next_id"], state["next_world"]
+        self._stage_asked, self._evaluated_at = state["stage_asked"], state["evaluated_at"]
+
+    def _is_open(self, purpose: Purpose) -> bool:
+        return any(r.purpose == purpose for r in self.open.values())
+
+    def _affordable(self, purpose: Purpose, limit_s: float | None, reserve_s: float = 0.0) -> int:
+        """How many more whole episodes the limit allows, after those under way."""
+        if limit_s is None:
+            return 2**31
+        under_way = sum(r.episodes for r in self.open.values() if r.purpose == purpose) * self.episode_s
+        # A tolerance of a millionth of an episode, or 180 s would not hold 18 episodes of 10 s once rounded.
+        return int((limit_s - reserve_s - self.spent_s[purpose] - under_way) / self.episode_s + 1e-6)
+
+    def _evaluation(
+        self, reason: Reason, index: int, episodes: int, updates: int, threshold: float | None
+    ) -> RoundRequest | None:
+        s = self.settings
+        reserve_s = 0.0 if reason == "final" else s.final_episodes * self.episode_s
+        episodes = min(episodes, self._affordable("evaluation", s.evaluate_limit_s, reserve_s))
+        if episodes <= 0:
+            return None
+        stop = None
+        if s.early_stop and threshold is not None:
+            stop = SequentialStop(threshold, episodes, min(s.early_stop_min_episodes, episodes))
+        self._evaluated_at = updates
+        return self._ask("evaluation", reason, index, updates, episodes, 0, stop)
+
+    def _ask(
+        self,
+        purpose: Purpose,
+        reason: Reason,
+        stage: int,
+        updates: int,
+        episodes: int,
+        first_world: int,
+        stop: SequentialStop | None = None,
+    ) -> RoundRequest:
+        request = RoundRequest(self._next_id, purpose, reason, stage, updates, episodes, first_world, stop)
+        self._next_id += 1
+        self.open[request.id] = request
+        return request

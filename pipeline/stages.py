@@ -1,0 +1,226 @@
+"""Progressive stages from simulation to the robot: the machine that promotes and demotes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipeline.stage_settings import PRESETS, Block, Gate, StageError, StageSettings, resolve_stages
+
+__all__ = [
+    "PRESETS",
+    "Gate",
+    "Measures",
+    "StageError",
+    "StageMachine",
+    "StageSettings",
+    "Transition",
+    "resolve_stages",
+]
+
+Decision = Literal["stay", "advance", "demote", "finish"]
+Outcome = Literal["gate", "budget", "demoted", "run budget"]
+
+MAX_DEMOTIONS = 2
+OVERRUN = 1.5  # by default a run may take this many times the sum of its stages' budgets
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is known when the machine is asked: the newest blocks, whichever stage they were measured in."""
+
+    updates: int  # gradient updates of the whole run
+    sim: Block | None = None
+    randomized: Block | None = None
+    real: Block | None = None
+    collected_s: float = 0.0  # robot seconds of training data of the whole run
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One finished visit of a stage, and why it ended."""
+
+    stage: str
+    index: int
+    entered_at: int  # gradient updates of the run
+    left_at: int
+    outcome: Outcome
+    reason: str  # a sentence
+    to: str | None  # the stage entered next, None at the end of the run
+
+    @property
+    def gate_met(self) -> bool:
+        return self.outcome == "gate"
+
+
+class StageMachine:
+    """Which stage the run is in. Pure bookkeeping: the caller measures, acts on the decision and keeps
+    snapshots.
+
+    A stage ends when its exit gate opens, after min_updates, or when its budget is spent; then the next
+    stage's entry gate must hold too, or the stage goes on. A robot evaluation of a policy of this stage
+    whose interval lies wholly below demote_below sends the run back one stage, at most `max_demotions`
+    times. Whatever happens, the run finishes after `max_updates`; None means OVERRUN times the sum of the
+    budgets.
+
+    Blocks that carry `updates` count only if that policy was trained in the present visit of the stage.
+    Raises StageError without stages.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[StageSettings],
+        *,
+        max_demotions: int = MAX_DEMOTIONS,
+        max_updates: int | None = None,
+    ) -> None:
+        if not stages:
+            raise StageError("stages: none given; accepted is at least one stage")
+        self.stages = tuple(stages)
+        self.max_demotions = max_demotions
+        self.max_updates = max_updates or int(OVERRUN * sum(stage.updates for stage in stages))
+        self.index = 0
+        self.entered_at = 0
+        self.demotions = 0
+        self.finished = False
+        self.history: list[Transition] = []
+
+    @property
+    def stage(self) -> StageSettings:
+        """The present stage; the last one visited once the run has finished."""
+        return self.stages[self.index]
+
+    def updates_in_stage(self, updates: int) -> int:
+        """How many of the run's gradient updates were made in the present visit."""
+        return updates - self.entered_at
+
+    def fraction(self, updates: int) -> float:
+        """How much of the run is done, by the budgets of this and the stages to come."""
+        if self.finished:
+            return 1.0
+        ahead = sum(stage.updates for stage in self.stages[self.index :])
+        ahead -= min(self.updates_in_stage(updates), self.stage.updates)
+        return updates / max(updates + ahead, 1)
+
+    def update(self, measures: Measures) -> Decision:
+        """Decide, and move to the stage decided on. The newest entry of `history` says why."""
+        if self.finished:
+            return "finish"
+        spent = self.updates_in_stage(measures.updates)
+        blocks = self._fresh(measures)
+        if self._falls_back(blocks["real"]):
+            low = f"{self.stage.demote_below:g}"
+            reason = f"robot success is at most {blocks['real']['high']:.2f} (95 %), below {low}"  # type: ignore[index]
+            return self._leave(measures.updates, "demoted", reason, self.index - 1)
+        if measures.updates >= self.max_updates:
+            return self._leave(
+                measures.updates, "run budget", f"all {self.max_updates} updates of the run are spent", None
+            )
+        if spent < self.stage.min_updates:
+            return "stay"
+        lacks = self.stage.exit.missing(blocks, measures.collected_s)
+        met = bool(self.stage.exit) and not lacks
+        if not met and spent < self.stage.updates:
+            return "stay"
+        following = self.index + 1 if self.index + 1 < len(self.stages) else None
+        if following is not None and self.stages[following].enter.missing(blocks, measures.collected_s):
+            return "stay"
+        if met:
+            return self._leave(
+                measures.updates, "gate", f"the exit gate held after {spent} updates", following
+            )
+        reason = f"{spent} updates are spent" + (
+            f" and the gate was not met: {'; '.join(lacks)}" if lacks else ""
+        )
+        return self._leave(measures.updates, "budget", reason, following)
+
+    def waits_for(self, measures: Measures) -> list[str]:
+        """What still keeps the run in this stage, as phrases for the display; empty when it is about to
+        leave.
+        """
+        if self.finished:
+            return []
+        blocks, spent = self._fresh(measures), self.updates_in_stage(measures.updates)
+        lacks = []
+        if spent < self.stage.updates and (not self.stage.exit or spent < self.stage.min_updates):
+            until = self.stage.min_updates if self.stage.exit else self.stage.updates
+            lacks.append(f"{spent} of {until} updates")
+        if spent < self.stage.updates:
+            lacks += self.stage.exit.missing(blocks, measures.collected_s)
+        if self.index + 1 < len(self.stages):
+            following = self.stages[self.index + 1]
+            lacks += [f"{following.name}: {x}" for x in following.enter.missing(blocks, measures.collected_s)]
+        return lacks
+
+    def wants_robot(self, measures: Measures) -> bool:
+        """Whether an evaluation on the robot could change what happens next: its gate, entry gate or
+        demotion.
+        """
+        if self.finished or self.updates_in_stage(measures.updates) < self.stage.min_updates:
+            return False
+        blocks = self._fresh(measures)
+        if self.index > 0 and self.stage.demote_below is not None and self.demotions < self.max_demotions:
+            return True
+        exits = self.stage.exit
+        if exits.real_success is not None:
+            others = exits.model_copy(update={"real_success": None})
+            if not others.missing(blocks, measures.collected_s):
+                return True
+        following = self.stages[self.index + 1 : self.index + 2]
+        return any(stage.enter.real_success is not None for stage in following)
+
+    def robot_threshold(self) -> float | None:
+        """The robot success rate that the present exit gate asks for, by its interval; None if it asks
+        none.
+        """
+        return self.stage.exit.real_success if self.stage.exit.by == "low" else None
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "entered_at": self.entered_at,
+            "demotions": self.demotions,
+            "finished": self.finished,
+            "history": [asdict(t) for t in self.history],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Raises StageError where the state was saved under other stages."""
+        if state["index"] >= len(self.stages) or any(
+            t["index"] >= len(self.stages) for t in state["history"]
+        ):
+            raise StageError(
+                f"stages: the saved run is in stage {state['index']}, {len(self.stages)} are configured; "
+                "accepted are the stages the run began with"
+            )
+        self.index, self.entered_at = state["index"], state["entered_at"]
+        self.demotions, self.finished = state["demotions"], state["finished"]
+        self.history = [Transition(**t) for t in state["history"]]
+
+    def _fresh(self, measures: Measures) -> dict[str, Block | None]:
+        """The blocks that tell of a policy trained in this visit."""
+        blocks = {"sim": measures.sim, "randomized": measures.randomized, "real": measures.real}
+        return {
+            k: b if b and b.get("updates", self.entered_at + 1) > self.entered_at else None
+            for k, b in blocks.items()
+        }
+
+    def _falls_back(self, real: Block | None) -> bool:
+        below = self.stage.demote_below
+        if below is None or not real or self.index == 0 or self.demotions >= self.max_demotions:
+            return False
+        return real["high"] < below
+
+    def _leave(self, updates: int, outcome: Outcome, reason: str, to: int | None) -> Decision:
+        name = None if to is None else self.stages[to].name
+        self.history.append(
+            Transition(self.stage.name, self.index, self.entered_at, updates, outcome, reason, name)
+        )
+        if to is None:
+            self.finished = True
+            return "finish"
+        decision: Decision = "advance" if to > self.index else "demote"
+        self.demotions += decision == "demote"
+        self.index, self.entered_at = to, updates
+        return decision

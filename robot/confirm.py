@@ -1,0 +1,66 @@
+"""Asking a person before the robot moves: a question in a file, an answer in a file, and silence means no."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from robot import durable
+from robot.interface import RobotError
+
+LOOK_S = 0.1
+
+
+class Confirmer:
+    """Questions go to `directory/confirm_question.json`; `answer` (a command, another program) resolves them."""
+
+    def __init__(self, directory: Path | str, timeout_s: float) -> None:
+        self._question, self._answer = _files(directory)
+        self._timeout_s = timeout_s
+
+    def ask(self, question: str) -> str:
+        """Wait for a yes and return who gave it; raises RobotError on a no, or when nobody answers in time."""
+        number = time.time_ns()
+        self._answer.unlink(missing_ok=True)
+        durable.write(self._question, json.dumps({"number": number, "question": question}).encode())
+        end = time.monotonic() + self._timeout_s
+        try:
+            while time.monotonic() < end:
+                reply = _read(self._answer)
+                if reply.get("number") == number:
+                    if reply.get("yes") is True:
+                        return str(reply["operator"])
+                    raise RobotError(f"{question}: {reply.get('operator', 'somebody')} said no")
+                time.sleep(LOOK_S)
+        finally:
+            self._question.unlink(missing_ok=True)
+            self._answer.unlink(missing_ok=True)
+        raise RobotError(f"{question}: nobody answered within {self._timeout_s:g} s, which means no")
+
+
+def pending(directory: Path | str) -> str:
+    """The question that waits for an answer; empty when there is none."""
+    return str(_read(_files(directory)[0]).get("question", ""))
+
+
+def answer(directory: Path | str, yes: bool, operator: str) -> None:
+    """Resolve the waiting question; raises RobotError when there is none or no name is given."""
+    question, reply = _files(directory)
+    asked = _read(question)
+    if not asked:
+        raise RobotError(f"confirm: no question is waiting in {directory}")
+    if not operator.strip():
+        raise RobotError("confirm: no operator given; accepted is the name of the person who answers")
+    durable.write(reply, json.dumps({"number": asked["number"], "yes": yes, "operator": operator}).encode())
+
+
+def _files(directory: Path | str) -> tuple[Path, Path]:
+    return Path(directory) / "confirm_question.json", Path(directory) / "confirm_answer.json"
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

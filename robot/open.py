@@ -1,0 +1,49 @@
+"""From settings to a connected session: the one call a program needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envs.task import Task
+from robot.drivers import make_robot
+from robot.episodes import EpisodeStore
+from robot.interface import RobotError
+from robot.ledger import Ledger
+from robot.session import RobotSession
+from robot.settings import RobotSettings
+from robot.technician import SocketTechnician
+from robot.twin.process import TwinProcess
+
+
+def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> RobotSession:
+    """A connected session that keeps episodes, ledger and stops in `directory`; starts the twin when no port is given.
+
+    Raises RobotError with a sentence, and leaves no process behind, when anything cannot be had.
+    """
+    directory = Path(directory)
+    twin = None
+    if settings.port is None:
+        assert settings.twin is not None
+        if task.name != "cartpole":
+            raise RobotError(f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port")
+        twin = TwinProcess(settings.twin.hidden, settings.mode)
+        settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
+    try:
+        if twin:
+            twin.start()
+        session = RobotSession(
+            make_robot(settings, task),
+            task,
+            settings,
+            EpisodeStore(directory / "episodes"),
+            SocketTechnician(settings.technician) if settings.technician else None,
+            Ledger(directory / "ledger.jsonl", settings.cost_per_hour),
+            directory,
+            twin,
+        )
+        session.connect()
+    except BaseException:
+        if twin:
+            twin.close()
+        raise
+    return session

@@ -1,0 +1,125 @@
+"""The control loop of one episode."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from envs.history import HistoryStack
+from envs.task import State, Task
+from robot.clock import Clock
+from robot.interface import Observation, Robot, RobotFault
+from robot.policy import ExportedPolicy
+from robot.safety import SafetyFilter
+from robot.watchdog import Watchdog
+
+
+@dataclass
+class Recording:
+    """What happened, step by step; a step counts once its outcome was measured."""
+
+    observation: list[np.ndarray] = field(default_factory=list)
+    next_observation: list[np.ndarray] = field(default_factory=list)
+    policy_action: list[np.ndarray] = field(default_factory=list)
+    filtered: list[np.ndarray] = field(default_factory=list)  # (u,) commands, SI
+    sent: list[np.ndarray] = field(default_factory=list)  # (u,) commands, SI
+    after: list[Observation] = field(default_factory=list)
+    intervention: list[str] = field(default_factory=list)
+    t_mono_s: list[float] = field(default_factory=list)
+    t_wall_s: list[float] = field(default_factory=list)
+    terminated: bool = False
+    stop: str = ""  # why it ended early, if it was not the task's doing
+    link: bool = False  # the stop was the link's or the host's fault
+
+    def __len__(self) -> int:
+        return len(self.next_observation)
+
+    def columns(self, task: Task) -> dict[str, np.ndarray]:
+        """The columns of `robot.episodes`; reward comes from the measured states, as in simulation."""
+        n = len(self)
+        position = np.array([after.joint_position for after in self.after], np.float32).reshape(n, len(task.joints))
+        velocity = np.array([after.joint_velocity for after in self.after], np.float32).reshape(n, len(task.joints))
+        width = len(task.actuated)
+        sent = task.action(np.array(self.sent[:n]).reshape(n, width)).astype(np.float32)
+        terminated = np.zeros(n, bool)
+        terminated[-1:] = self.terminated
+        return {
+            "observation": np.array(self.observation[:n], np.float32).reshape(n, task.policy_size),
+            "next_observation": np.array(self.next_observation, np.float32).reshape(n, task.policy_size),
+            "policy_action": np.array(self.policy_action[:n], np.float32).reshape(n, task.action_size),
+            "filtered": task.action(np.array(self.filtered[:n]).reshape(n, width)).astype(np.float32),
+            "sent": sent,
+            "reward": np.asarray(task.reward(State(position, velocity), sent), np.float32).reshape(n),
+            "terminated": terminated,
+            "joint_position": position,
+            "joint_velocity": velocity,
+            "t_mono_s": np.array(self.t_mono_s[:n], np.float64),
+            "t_wall_s": np.array(self.t_wall_s[:n], np.float64),
+            "intervention": np.array(self.intervention[:n], object),
+        }
+
+
+def rollout(
+    robot: Robot,
+    task: Task,
+    policy: ExportedPolicy,
+    safety: SafetyFilter,
+    clock: Clock,
+    watchdog: Watchdog | None,
+    noise: np.ndarray | None,
+    explore: float,
+) -> Recording:
+    """Drive an armed robot until the task fails, the time is over, or something stops it.
+
+    `noise` (max_steps, action_size) are the standard normals of an exploring policy. The last frame's action is what
+    was really sent. The motors are left as they are: the caller holds the robot, whatever happened here.
+    """
+    record = Recording()
+    history = HistoryStack(1, task.history, task.frame_size)
+    try:
+        seen = robot.observe()
+        state = State(seen.joint_position[None], seen.joint_velocity[None])
+        history.reset(np.ones(1, bool), task.frame(state, np.zeros((1, task.action_size), np.float32)))
+        record.stop = safety.unsafe(seen)
+        clock.start()
+        if watchdog:
+            watchdog.arm()
+        for k in range(0 if record.stop else task.max_steps):
+            before = history.value
+            action = policy.act(before, None if noise is None else noise[k : k + 1], explore)
+            if not np.isfinite(action).all():
+                record.stop = "the policy's action is not finite"
+                break
+            now = time.monotonic()
+            filtered = safety.filter(task.command(action)[0], seen, now)
+            sent = robot.command(filtered.command)
+            if watchdog:
+                watchdog.feed()
+            safety.sent(sent.command)
+            record.observation.append(before[0])
+            record.policy_action.append(action[0])
+            record.filtered.append(filtered.command)
+            record.sent.append(sent.command)
+            record.intervention.append("+".join(filtered.reasons + sent.reasons))
+            record.t_mono_s.append(seen.captured_s)
+            record.t_wall_s.append(time.time() - (time.monotonic() - seen.captured_s))
+            clock.wait()
+            seen = robot.observe()
+            state = State(seen.joint_position[None], seen.joint_velocity[None])
+            last = task.action(sent.command[None]).astype(np.float32)
+            record.after.append(seen)
+            record.next_observation.append(history.push(task.frame(state, last))[0])
+            if task.failed(state)[0]:
+                record.terminated = True
+                break
+            record.stop = safety.unsafe(seen)
+            if record.stop:
+                break
+    except RobotFault as fault:
+        record.stop, record.link = str(fault), fault.link
+    finally:
+        if watchdog:
+            watchdog.disarm()
+    return record

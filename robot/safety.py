@@ -1,0 +1,121 @@
+"""The only path to the motors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot.interface import Observation, RobotError
+from robot.settings import JointLimits
+
+VELOCITY_BAND = 0.1  # effort that speeds a joint up fades over the last tenth below its velocity limit
+RUNAWAY = 1.5  # a joint this many times faster than its limit is not under control any more
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A command that may be sent, and the names of the limits that changed it (empty: none did)."""
+
+    command: np.ndarray  # (u,) N or N m
+    reasons: tuple[str, ...] = ()
+
+
+class SafetyFilter:
+    """Bounds commands (effort, N or N m) by the limits of each joint.
+
+    Whatever is asked: the effort limit is never exceeded; effort grows no faster than its rate (removing effort is
+    always allowed at once); a joint at its velocity or position limit, or about to pass the latter within
+    `lookahead_s`, gets no effort that drives it further; so does one that accelerates beyond its limit; a command or
+    observation that is not finite, or an observation that is too old, gives zero.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, JointLimits],
+        joints: Sequence[str],
+        actuated: Sequence[str],
+        period_s: float,
+        *,
+        max_age_s: float = math.inf,
+        lookahead_s: float = 0.12,
+    ) -> None:
+        for joint in actuated:
+            if joint not in limits:
+                raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
+        self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
+        self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
+        self._period_s, self._max_age_s, self._lookahead_s = period_s, max_age_s, lookahead_s
+        self.reset()
+
+    def reset(self, speed: float = 1.0) -> None:
+        """A new episode from zero effort; `speed` in (0, 1] scales the velocity limits."""
+        self._speed = speed
+        self._sent = [0.0] * len(self._driven)
+        self._last_velocity: list[float] | None = None
+
+    def sent(self, command: np.ndarray) -> None:
+        """What really went out, after the motors' resolution: the rate is counted from there."""
+        self._sent = command.tolist()
+
+    def unsafe(self, observation: Observation) -> str:
+        """Why the robot must be stopped in this state, or an empty string."""
+        position, velocity = observation.joint_position.tolist(), observation.joint_velocity.tolist()
+        for row, name, limit in self._watched:
+            q, v = position[row], velocity[row]
+            if not (math.isfinite(q) and math.isfinite(v)):
+                return f"joint {name}: the measurement is not finite"
+            if not limit.position[0] <= q <= limit.position[1]:
+                return f"joint {name}: position {q:.3f} is outside {list(limit.position)}"
+            if abs(v) > RUNAWAY * limit.velocity:
+                return f"joint {name}: velocity {v:.3f} is far beyond {limit.velocity}"
+        return ""
+
+    def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
+        """Make (u,) efforts safe, given the newest observation and the time on its clock."""
+        asked = command.tolist()
+        position, velocity = observation.joint_position.tolist(), observation.joint_velocity.tolist()
+        last, self._last_velocity = self._last_velocity, velocity
+        if not all(map(math.isfinite, asked)):
+            return self._zero("non_finite")
+        if not all(map(math.isfinite, position)) or not all(map(math.isfinite, velocity)):
+            return self._zero("non_finite")
+        if now_s - observation.captured_s + max(observation.age_s.tolist()) > self._max_age_s:
+            return self._zero("stale")
+        reasons: dict[str, None] = {}
+        for i, (row, limit) in enumerate(self._driven):
+            q, v, step = position[row], velocity[row], limit.effort_rate * self._period_s
+            effort = _clip(asked[i], -limit.effort, limit.effort)
+            if effort != asked[i]:
+                reasons["effort"] = None
+            gradual = _clip(effort, self._sent[i] - step, self._sent[i] + step)
+            if gradual != effort:
+                reasons["effort_rate"] = None
+            fastest = limit.velocity * self._speed
+            band = fastest * VELOCITY_BAND
+            low = -limit.effort * _clip((fastest + v) / band, 0.0, 1.0)
+            high = limit.effort * _clip((fastest - v) / band, 0.0, 1.0)
+            slower = _clip(gradual, low, high)
+            if slower != gradual:
+                reasons["velocity"] = None
+            outward_low = q <= limit.position[0] or q + v * self._lookahead_s < limit.position[0]
+            outward_high = q >= limit.position[1] or q + v * self._lookahead_s > limit.position[1]
+            inside = _clip(slower, 0.0 if outward_low else slower, 0.0 if outward_high else slower)
+            if inside != slower:
+                reasons["position"] = None
+            if limit.acceleration is not None and last is not None:
+                measured = (v - last[row]) / self._period_s
+                if abs(measured) > limit.acceleration and inside * measured > 0:
+                    inside = 0.0
+                    reasons["acceleration"] = None
+            asked[i] = inside
+        return Filtered(np.array(asked), tuple(reasons))
+
+    def _zero(self, reason: str) -> Filtered:
+        return Filtered(np.zeros(len(self._driven)), (reason,))
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return low if value < low else high if value > high else value

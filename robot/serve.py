@@ -1,0 +1,64 @@
+"""Running a twin in this process, until somebody ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from robot.interface import RobotError
+
+
+def serve_twin(
+    hidden: Path | str | None = None,
+    mode: Literal["lockstep", "realtime"] = "realtime",
+    directory: Path | str | None = None,
+    *,
+    ready: Callable[[dict[str, str]], None],
+    lifeline: int | None = None,
+) -> None:
+    """Serve until Ctrl-C, SIGTERM, or until the file descriptor `lifeline` closes.
+
+    `ready` is called once with {port, technician, mode}, which are what a configuration puts under robot.port,
+    robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed at the end).
+    Raises RobotError when the hidden file is refused or the directory cannot be used.
+    """
+    from robot.twin.hidden import load
+
+    values = load(hidden)
+    from robot.twin.model import CartpoleModel
+    from robot.twin.reality import Reality
+    from robot.twin.server import TwinServer
+
+    own = directory is None
+    place = Path(tempfile.mkdtemp(prefix="twin-")) if directory is None else Path(directory)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            server = TwinServer(Reality(CartpoleModel(values), mode == "realtime"), place, lifeline)
+        except OSError as error:
+            raise RobotError(
+                f"the twin's directory {place} cannot be used ({error.strerror or error}); accepted is a directory "
+                "with a short path that can be written"
+            ) from error
+        if mode == "realtime":
+            with contextlib.suppress(OSError):  # where the user may; the twin works without
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+        with contextlib.closing(server), contextlib.suppress(KeyboardInterrupt):
+            ready({"port": str(server.port), "technician": str(server.technician), "mode": mode})
+            server.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if own:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

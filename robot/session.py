@@ -1,0 +1,265 @@
+"""Running episodes on a robot: driver, safety filter, clock, latch and recorder in one place."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from envs.randomization.keyed import KeyedRandom
+from envs.task import State, Task
+from robot import durable
+from robot.clock import Clock
+from robot.confirm import Confirmer
+from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
+from robot.interface import Held, Robot, RobotError, RobotFault, Status
+from robot.latch import Latch
+from robot.ledger import Ledger
+from robot.policy import ExportedPolicy
+from robot.rollout import Recording, rollout
+from robot.safety import SafetyFilter
+from robot.settings import RobotSettings
+from robot.technician import Technician
+from robot.twin.process import TwinProcess
+from robot.watchdog import Watchdog
+
+Purpose = Literal["collection", "evaluation"]
+
+
+class RobotSession:
+    """One robot, one owner. Nothing reaches the motors but through `run_episode`, and so through the filter.
+
+    A stop (unsafe state, broken link, watchdog, `hold`) truncates the episode, keeps what was recorded, and stays
+    latched across restarts until `recover`. `hold` and `status` may be called from another thread.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        task: Task,
+        settings: RobotSettings,
+        store: EpisodeStore,
+        technician: Technician | None,
+        ledger: Ledger,
+        state_dir: Path | str,
+        twin: TwinProcess | None = None,  # the process behind `robot`, if this session is to look after it
+    ) -> None:
+        self.robot, self.task, self.settings = robot, task, settings
+        self.store, self.ledger, self.technician = store, ledger, technician
+        self._twin = twin
+        self._state_dir = Path(state_dir)
+        self._latch = Latch(self._state_dir)
+        self._safety = SafetyFilter(
+            robot.spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=robot.spec.max_age_s
+        )
+        self._clock = Clock(task.control_period_s, robot.spec.realtime)
+        self._watchdog: Watchdog | None = None
+        self._confirmer = None
+        if settings.confirmation == "confirm_episode":
+            self._confirmer = Confirmer(self._state_dir, settings.confirmation_timeout_s)
+        self._connected = self._opened = False
+        self._interrupted = ""  # why another thread took the motors away
+        self._late = False  # that was the watchdog
+
+    def connect(self) -> None:
+        """Open the link; moves nothing. After a session that was not closed, the robot comes up stopped."""
+        if self._twin:
+            self._twin.start()
+        if not self._opened:
+            self._latch.open(self.settings.name)
+            self._opened = True
+        self.robot.connect()
+        self._connected = True
+        if self.robot.spec.realtime and self._watchdog is None:
+            self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
+
+    def close(self) -> None:
+        """Leave the robot safe and the session in order; never raises. A stop stays latched."""
+        if self._watchdog:
+            self._watchdog.close()
+            self._watchdog = None
+        self.robot.disconnect()
+        self._connected = False
+        if self.technician:
+            self.technician.close()
+        if self._twin:
+            self._twin.close()
+        if self._opened:
+            self._latch.close()
+            self._opened = False
+
+    def status(self) -> Status:
+        """Cheap: the latch first, then what the driver knows."""
+        inner = self.robot.status()
+        if self._latch.reason:
+            return Status("stopped", self._latch.reason, inner.link_errors)
+        return inner
+
+    def hold(self, reason: str) -> Held:
+        """Stop now and stay stopped; returns what was observed of the motors. Latched even if the link fails."""
+        self._interrupted = self._interrupted or reason
+        try:
+            return self.robot.hold()
+        finally:
+            self._latch.stop(reason)
+
+    def recover(self, operator: str) -> None:
+        """The only way out of a stop: a person looked, and says who. Raises RobotError while the cause persists."""
+        if not operator.strip():
+            raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
+        if not self._connected or self.robot.status().state == "disconnected":
+            self.robot.disconnect()
+            self.connect()
+        self.robot.recover(operator)
+        self._latch.recover(operator)
+        self._interrupted, self._late = "", False
+
+    def revive_twin(self) -> bool:
+        """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if it was done.
+
+        Only undoes a stop that says nothing about safety: a link that broke, or a session that ended unclosed.
+        """
+        allowed = self._twin is not None and self.settings.twin is not None and self.settings.twin.restart
+        if not allowed or self._twin is None or self._latch.kind not in ("link", "unclosed"):
+            return False
+        self.robot.disconnect()
+        if self.technician:
+            self.technician.close()
+        self._twin.restart()
+        self.connect()
+        self.recover("twin-supervisor")
+        return True
+
+    def run_episode(
+        self,
+        policy: ExportedPolicy,
+        *,
+        purpose: Purpose,
+        seed: int,
+        world: int,
+        episode: int = 0,
+        round_id: str = "",
+        policy_version: int | None = None,
+    ) -> RobotEpisode:
+        """One episode from the task's starting state (seed, world, episode); durable in the store on return.
+
+        Raises RobotError while the robot is stopped or not connected, when the policy does not fit the task, or when
+        a person says no. A fault on the way is not raised: it ends the episode with `meta.stop`. An episode that ends
+        before its first step has no rows and is not stored.
+        """
+        if self._latch.reason:
+            raise RobotError(f"the robot {self.settings.name} is stopped: {self._latch.reason}; recover it first")
+        if not self._connected:
+            raise RobotError(f"the robot {self.settings.name} is not connected")
+        policy.check(self.task)
+        if self._confirmer:
+            self._confirmer.ask(f"{purpose} episode {len(self.store)} with policy version {policy.version}")
+        task, random = self.task, KeyedRandom(seed)
+        noise = None
+        if purpose == "collection":
+            steps = np.arange(task.max_steps)
+            noise = random.normal("explore", np.full_like(steps, world), episode, task.action_size, steps)
+        self._safety.reset(self._speed(policy.run))
+        self._clock.start()
+        try:
+            try:
+                self._prepare(random, world, episode)
+            except RobotFault as fault:
+                recording = Recording(stop=str(fault), link=fault.link)
+            else:
+                recording = rollout(
+                    self.robot, task, policy, self._safety, self._clock, self._watchdog, noise, self.settings.explore
+                )
+            robot_s = self._clock.elapsed_s
+        finally:
+            held = self._release()
+        stop, link = self._judge(recording, held)
+        if stop:
+            self._latch.stop(stop, "link" if link else "unsafe")
+        late = self.robot.spec.realtime and self._clock.p99_ms > self.settings.max_lateness_ms
+        columns = recording.columns(task)
+        last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
+        steps = len(recording)
+        meta = EpisodeMeta(
+            episode_id=self.store.next_id(self.settings.name),
+            robot=self.settings.name,
+            purpose=purpose,
+            success=bool(steps and not stop and task.success(last, np.array([steps]))[0]),
+            episode_return=float(columns["reward"].sum()),
+            steps=steps,
+            robot_s=robot_s,
+            stop=stop,
+            void=link or late,
+            seed=seed,
+            world=world,
+            episode=episode,
+            round_id=round_id,
+            policy_version=policy.version if policy_version is None else policy_version,
+            policy_run=policy.run,
+            lateness_p99_ms=self._clock.p99_ms,
+            overruns=self._clock.overruns,
+        )
+        result = RobotEpisode(meta, columns)
+        if steps:
+            self.store.append(result)
+            self.ledger.book(purpose, robot_s, meta.episode_id)
+            self._count(policy.run)
+        return result
+
+    def _prepare(self, random: KeyedRandom, world: int, episode: int) -> None:
+        """Into the starting state, motors on."""
+        if self.technician:
+            start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
+            noise_seed = int(random.uniform("reality", world, episode, 1)[0, 0] * 2**53)
+            self.technician.reset(start, noise_seed)
+        self.robot.arm()
+
+    def _release(self) -> str:
+        """Hold the robot after an episode, however it ended; returns what went wrong with that."""
+        try:
+            held = self.robot.hold()
+        except RobotFault as fault:
+            return str(fault)
+        return "" if held.motors_off else "the motors did not go off at the end of the episode"
+
+    def _judge(self, recording: Recording, held: str) -> tuple[str, bool]:
+        """Why the robot must stay stopped after this episode (empty: it need not), and whether the link is to blame."""
+        if self._interrupted:
+            return self._interrupted, self._late
+        if recording.stop:
+            return recording.stop, recording.link
+        return held, bool(held)
+
+    def _expired(self) -> None:
+        """The watchdog's thread: motors off first, reasons later."""
+        with suppress(RobotFault):
+            self.robot.hold()
+        self._late = not self._interrupted
+        limit = f"{self.settings.watchdog_ms:g} ms"
+        self._interrupted = self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
+
+    @property
+    def _speed_file(self) -> Path:
+        return self._state_dir / "reduced_speed.json"
+
+    def _episodes_of(self) -> dict[str, int]:
+        if not self._speed_file.exists():
+            return {}
+        try:
+            return {str(run): int(count) for run, count in json.loads(self._speed_file.read_text()).items()}
+        except (ValueError, AttributeError, TypeError):
+            return {}  # counting anew only means going slower
+
+    def _speed(self, run: str) -> float:
+        """The velocity scale for the next episode of a policy of this run."""
+        reduced = self.settings.reduced_speed
+        return reduced.scale if self._episodes_of().get(run, 0) < reduced.episodes else 1.0
+
+    def _count(self, run: str) -> None:
+        counts = self._episodes_of()
+        if counts.get(run, 0) < self.settings.reduced_speed.episodes:
+            counts[run] = counts.get(run, 0) + 1
+            durable.write(self._speed_file, json.dumps(counts).encode())

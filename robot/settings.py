@@ -1,0 +1,103 @@
+"""The `robot:` section of a configuration."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+NO_LIMITS = (
+    "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint such as "
+    "{slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class JointLimits(_Frozen):
+    """What one joint may do, in SI units. Velocity, acceleration, effort and its rate are magnitudes."""
+
+    position: tuple[float, float]  # m or rad
+    velocity: Positive  # m/s or rad/s
+    effort: Positive  # N or N m
+    effort_rate: Positive  # N/s or N m/s; removing effort is never limited
+    acceleration: Positive | None = None  # m/s^2 or rad/s^2, measured; None: not watched
+
+    @field_validator("position")
+    @classmethod
+    def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
+            raise ValueError(f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite")
+        return value
+
+
+class ServoSettings(_Frozen):
+    """How a joint is wired to one servo of the bus."""
+
+    id: Annotated[int, Field(ge=0, le=252)]
+    scale: float  # m or rad of the joint for one radian of the servo
+    zero_ticks: int = 0  # encoder reading at joint position zero; 4096 ticks a revolution
+    effort_per_unit: Positive | None = None  # N or N m for one unit of goal current; None: the servo only measures
+
+
+class ReducedSpeed(_Frozen):
+    """The first episodes of a new run's policies go slower."""
+
+    scale: Annotated[float, Field(gt=0, le=1)] = 0.5  # multiplies the velocity limits
+    episodes: Annotated[int, Field(ge=0)] = 3  # counted for each run, across restarts
+
+
+class TwinSettings(_Frozen):
+    """The stand-in for reality that is started when no port is given."""
+
+    hidden: Path | None = None  # file of hidden values; None: the reality that ships with the project
+    restart: bool = True  # a twin that dies is started again and recovered
+
+
+def default_servos() -> dict[str, ServoSettings]:
+    """The cartpole rig: a belt motor with a pulley of 20 mm radius, and a free-turning servo as pole encoder."""
+    return {
+        "slider": ServoSettings(id=1, scale=0.02, effort_per_unit=0.005),
+        "hinge": ServoSettings(id=2, scale=1.0, zero_ticks=2048),
+    }
+
+
+class RobotSettings(_Frozen):
+    """One robot: how to reach it, what it may do, what it costs."""
+
+    limits: dict[str, JointLimits]  # mandatory, by joint name
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")] = "robot0"
+    driver: str = "dynamixel"  # or module:Class, called with (settings, task)
+    port: str | None = None  # serial device; None: start the twin
+    baud: Annotated[int, Field(gt=0)] = 1_000_000
+    servos: dict[str, ServoSettings] = Field(default_factory=default_servos)
+    mode: Literal["lockstep", "realtime"] = "lockstep"  # lockstep: the twin waits for commands
+    technician: Path | None = None  # socket of whoever sets the starting state; None: start where the robot stands
+    twin: TwinSettings | None = Field(default_factory=TwinSettings)
+    confirmation: Literal["auto", "confirm_episode"] = "auto"  # confirm_episode: a person agrees to each episode
+    confirmation_timeout_s: Positive = 120.0  # no answer by then means no
+    reduced_speed: ReducedSpeed = Field(default_factory=ReducedSpeed)
+    watchdog_ms: Annotated[float, Field(ge=20, le=2540)] = 100.0  # no fresh command for so long: motors off
+    max_age_ms: Positive = 60.0  # an older observation is answered with zero effort
+    max_lateness_ms: Positive = 10.0  # in real time, an episode whose p99 lateness passes this is void
+    cost_per_hour: Annotated[float, Field(ge=0)] = 100.0
+    explore: Annotated[float, Field(ge=0)] = 0.5  # scales the policy's own noise in collected episodes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_are_mandatory(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("limits"):
+            raise ValueError(NO_LIMITS)
+        return data
+
+    @model_validator(mode="after")
+    def _reachable(self) -> RobotSettings:
+        if self.port is None and self.twin is None:
+            raise ValueError("port: none given and twin is null; accepted is a serial device or a twin section")
+        return self
