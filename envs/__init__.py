@@ -1,4 +1,4 @@
-"""Simulated worlds for sim-to-real training; `gymnasium.make("sim2real/Cartpole-v0")` works after `import envs`."""
+"""Simulated worlds for sim-to-real training; importing it registers "sim2real/Cartpole-v0" with Gymnasium."""
 
 import gymnasium
 
@@ -6,5 +6,8 @@ _ID = "sim2real/Cartpole-v0"
 
 if _ID not in gymnasium.registry:
     gymnasium.register(
-        _ID, entry_point="envs.env:TaskEnv", vector_entry_point="envs.env:make_vector", kwargs={"task": "cartpole"}
+        _ID,
+        entry_point="envs.env:TaskEnv",
+        vector_entry_point="envs.env:make_vector",
+        kwargs={"task": "cartpole"},
     )

@@ -1,13 +1,14 @@
 """BulletWorlds: n PyBullet worlds in one process.
 
-Every world has a client of its own, because many robots in one client slow each other down. Nothing is loaded or
-saved after construction: a reset sets joint states and parameters, always from the values cached at loading.
+Every world has a client of its own, because many robots in one client slow each other down. Nothing is loaded
+or saved after construction: a reset sets joint states and parameters, always from the values cached at
+loading.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,6 @@ class _Link:
     damping_column: int | None = None
     coulomb_column: int | None = None
 
-    @property
-    def is_bound(self) -> bool:
-        return self.mass_column is not None or self.damping_column is not None
-
 
 @dataclass
 class _Model:
@@ -60,14 +57,14 @@ class _Model:
     actuated: list[int]
     links: list[_Link]
     gravity_column: int | None
-    columns: dict[int, str] = field(default_factory=dict)
 
 
 class BulletWorlds:
-    """n worlds of a task's scene. A command is an effort on each actuated joint, constant over a physics substep.
+    """n worlds of a task's scene. A command is an effort on each actuated joint, constant over a physics
+    substep.
 
-    Default motors are off and default damping is zero; inertia is what the file says. Coulomb friction is a velocity
-    motor at target zero whose greatest effort is the friction.
+    Default motors are off and default damping is zero; inertia is what the file says. Coulomb friction is a
+    velocity motor at target zero whose greatest effort is the friction.
     """
 
     def __init__(self, task: Task, n: int) -> None:
@@ -77,8 +74,8 @@ class BulletWorlds:
         self.substeps = round(ratio)
         if self.substeps < 1 or abs(ratio - self.substeps) > 1e-9:
             raise WorldError(
-                f"physics_hz: {scene.physics_hz:g} does not fit task '{task.name}'; accepted is a multiple of its "
-                f"{task.control_hz:g} Hz control rate"
+                f"physics_hz: {scene.physics_hz:g} does not fit task '{task.name}'; "
+                f"accepted is a multiple of its {task.control_hz:g} Hz control rate"
             )
         self._space = task.parameters
         self._clients: list[int] = []
@@ -121,7 +118,8 @@ class BulletWorlds:
     def read_parameters(self) -> np.ndarray:
         """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene.
 
-        Coulomb friction has no getter, so it is seen at work on a joint that moves; joint states are put back.
+        Coulomb friction has no getter, so it is seen at work on a joint that moves; joint states are put
+        back.
         """
         model = self._model
         values = np.full((self.n, len(self._space)), np.nan)
@@ -181,7 +179,7 @@ class BulletWorlds:
                 )
 
     def _measure_coulomb(self, client: int, joint: int) -> float:
-        """The effort by which the friction motor brakes a joint that is too fast for it to stop in one step."""
+        """The effort by which the friction motor brakes a joint too fast to be stopped in one step."""
         body, joints = self._model.body, range(p.getNumJoints(self._model.body, client))
         before = p.getJointStates(body, joints, client)
         p.resetJointState(body, joint, before[joint][0], 100.0, physicsClientId=client)
@@ -195,20 +193,26 @@ class BulletWorlds:
 def _connect() -> int:
     client = p.connect(p.DIRECT)
     if client < 0:
-        raise WorldError("PyBullet gives no more clients; accepted are at most about 1000 worlds in one process")
+        raise WorldError(
+            "PyBullet gives no more clients; accepted are at most about 1000 worlds in one process"
+        )
     return client
 
 
 def _load(client: int, scene: Scene) -> int:
     path = ASSETS / scene.urdf  # an absolute path stays what it is
     if not path.is_file():
-        raise WorldError(f"urdf: '{scene.urdf}' is not there; accepted is a file in {ASSETS} or an absolute path")
+        raise WorldError(
+            f"urdf: '{scene.urdf}' is not there; accepted is a file in {ASSETS} or an absolute path"
+        )
     p.setTimeStep(1.0 / scene.physics_hz, client)
     flags = p.URDF_USE_INERTIA_FROM_FILE | p.URDF_IGNORE_VISUAL_SHAPES
     try:
         return p.loadURDF(str(path), useFixedBase=True, flags=flags, physicsClientId=client)
     except p.error as error:
-        raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
+        raise WorldError(
+            f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file"
+        ) from None
 
 
 def _joint_numbers(client: int, body: int) -> dict[str, int]:
@@ -225,7 +229,9 @@ def _interpret(client: int, body: int, scene: Scene, task: Task) -> _Model:
 
     def number(kind: str, table: dict[str, int], name: str) -> int:
         if name not in table:
-            raise WorldError(f"{kind}: '{name}' is not in {scene.urdf}; accepted is one of {', '.join(table)}")
+            raise WorldError(
+                f"{kind}: '{name}' is not in {scene.urdf}; accepted is one of {', '.join(table)}"
+            )
         return table[name]
 
     bound: dict[int, _Link] = {}

@@ -27,8 +27,9 @@ def make_vector(
 ) -> TaskVectorEnv:
     """What `gymnasium.make_vec` builds.
 
-    `ranges` None leaves every world nominal; a mapping {parameter: [low, high]} randomizes, where parameters that it
-    does not name keep their default range (so {} is the task's own randomization). `seed` None draws one.
+    `ranges` None leaves every world nominal; a mapping {parameter: [low, high]} randomizes, where parameters
+    that it does not name keep their default range (so {} is the task's own randomization). `seed` None draws
+    one.
     """
     made = make_task(task)
     return TaskVectorEnv(
@@ -42,7 +43,7 @@ def make_vector(
 
 
 class TaskEnv(gymnasium.Env):
-    """The n = 1 view of a TaskVectorEnv, without its automatic restart; arguments are those of `make_vector`."""
+    """The n = 1 view of a TaskVectorEnv, without automatic restart; arguments as for `make_vector`."""
 
     metadata: dict[str, Any] = {"render_modes": []}
 
@@ -81,7 +82,9 @@ class TaskEnv(gymnasium.Env):
         if ended:
             self._running = False
             obs = info["final_obs"]
-            outcome = {key: info[key][0] for key in ("success", "episode_return", "episode_steps", "parameters")}
+            outcome = {
+                key: info[key][0] for key in ("success", "episode_return", "episode_steps", "parameters")
+            }
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), outcome
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """What a simulator loads for a task, said without a simulator.
 
-A scene names an asset, the joints that are driven and measured, and how each parameter acts on it. A world of any
-engine interprets it; `envs.bullet` does so for PyBullet. Adding a randomized physical parameter is one line here.
+A scene names an asset, the joints that are driven and measured, and how each parameter acts on it. A world of
+any engine interprets it; `envs.bullet` does so for PyBullet. Adding a randomized physical parameter is one
+line here.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Binding = Gravity | LinkMass | JointDamping | JointCoulomb
 
 @dataclass(frozen=True)
 class Scene:
-    """One robot asset and how parameters act on it. Commands are efforts (N or N m) on the actuated joints."""
+    """One robot asset and how parameters act on it. Commands are efforts (N, N m) on the actuated joints."""
 
     urdf: str  # a file name in envs/assets, or an absolute path
     joints: tuple[str, ...]  # measured, in the order of State.joint_position

@@ -28,8 +28,12 @@ class State:
 
     joint_position: np.ndarray  # (n, j) m or rad
     joint_velocity: np.ndarray  # (n, j) m/s or rad/s
-    body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 7), np.float32))  # (n, b, 7) m, xyzw
-    body_twist: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 6), np.float32))  # (n, b, 6) m/s, rad/s
+    body_pose: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 0, 7), np.float32)
+    )  # (n, b, 7) m, xyzw
+    body_twist: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 0, 6), np.float32)
+    )  # (n, b, 6) m/s, rad/s
 
     def __len__(self) -> int:
         return len(self.joint_position)
@@ -38,8 +42,8 @@ class State:
 class Task(ABC):
     """A job for a robot. Subclasses fill in the constants and the pure functions; nothing here keeps state.
 
-    Only what the robot can measure may be used: `features`, `reward` and `failed` receive the measured state in
-    simulation and on the robot alike.
+    Only what the robot can measure may be used: `features`, `reward` and `failed` receive the measured state
+    in simulation and on the robot alike.
     """
 
     name: str
@@ -70,7 +74,7 @@ class Task(ABC):
 
     @property
     def privileged_size(self) -> int:
-        """Columns of the `privileged` group: a flag (1 = known), the scaled parameters, the scaled true state."""
+        """Columns of the `privileged` group: a flag (1 = known), scaled parameters, scaled true state."""
         return 1 + len(self.parameters) + 2 * len(self.joints)
 
     @property
@@ -98,7 +102,7 @@ class Task(ABC):
 
     @abstractmethod
     def action(self, command: np.ndarray) -> np.ndarray:
-        """The inverse of `command`: what action would have sent this (the learner trains on what was sent)."""
+        """The inverse of `command`: the action that would have sent this (learners use what was sent)."""
 
     @abstractmethod
     def features(self, state: State, last_action: np.ndarray) -> np.ndarray:

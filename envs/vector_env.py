@@ -24,16 +24,18 @@ GROUPS = ("policy", "privileged")
 class TaskVectorEnv(VectorEnv):
     """A task in n randomized worlds, stepped as one.
 
-    The observation is the requested groups side by side, one flat float32 row a world: `policy` (what the robot
-    has) and `privileged` (a flag 1, the scaled parameters, the scaled true state). Reward, failure and success come
-    from the measured state, as they do on a robot.
+    The observation is the requested groups side by side, one flat float32 row a world: `policy` (what the
+    robot has) and `privileged` (a flag 1, the scaled parameters, the scaled true state). Reward, failure and
+    success come from the measured state, as they do on a robot.
 
-    Worlds that end restart in the same step: the returned observation is the first of the next episode, and `info`
-    then holds, for the worlds marked in `_final_obs` (n,): `final_obs` (n, size), `success`, `episode_return`,
-    `episode_steps` (n,) and the ended episode's `parameters` (n, d). On other steps `info` is empty.
+    Worlds that end restart in the same step: the returned observation is the first of the next episode, and
+    `info` then holds, for the worlds marked in `_final_obs` (n,): `final_obs` (n, size), `success`,
+    `episode_return`, `episode_steps` (n,) and the ended episode's `parameters` (n, d). On other steps `info`
+    is empty.
 
-    World i has the global number `first_world + i`. Everything random is a function of (seed, global number, episode,
-    step), so `seed` and `episodes` are the whole random state, and results do not depend on n or on reset order.
+    World i has the global number `first_world + i`. Everything random is a function of (seed, global number,
+    episode, step), so `seed` and `episodes` are the whole random state, and results do not depend on n or on
+    reset order.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
@@ -51,12 +53,14 @@ class TaskVectorEnv(VectorEnv):
         world: World | None = None,
         groups: Sequence[str] = ("policy",),
     ) -> None:
-        """Without `ranges` and `sampler` all worlds are nominal. `world` replaces the default BulletWorlds."""
+        """Without `ranges` and `sampler` all worlds are nominal. `world` None makes BulletWorlds."""
         self.closed = True  # until there is something to close
         if n < 1:
             raise ValueError(f"n: {n} is not a number of worlds; accepted is 1 or more")
-        if unknown := [group for group in groups if group not in GROUPS] or not groups:
-            raise ValueError(f"groups: {unknown or list(groups)} is unknown; accepted is some of {list(GROUPS)}")
+        if not groups or not set(groups) <= set(GROUPS) or len(set(groups)) < len(groups):
+            raise ValueError(
+                f"groups: {list(groups)} cannot be had; accepted is one or more of {list(GROUPS)}"
+            )
         self.task, self.num_envs = task, n
         self._groups = tuple(groups)
         self._seed(seed)
@@ -80,7 +84,9 @@ class TaskVectorEnv(VectorEnv):
         if ranges is None:
             ranges = Ranges.nominal(space)
         elif ranges.space.names != space.names:
-            raise RangeError(f"ranges: they are for {list(ranges.space.names)}; this task has {list(space.names)}")
+            raise RangeError(
+                f"ranges: they are for {list(ranges.space.names)}; this task has {list(space.names)}"
+            )
         self._ranges: tuple[Ranges, float] | None = (ranges, dr_strength)
         self._sampler: Sampler = UniformSampler(ranges, dr_strength, self.seed)
 
@@ -138,8 +144,8 @@ class TaskVectorEnv(VectorEnv):
             self._episodes += 1
         self._fresh, self._running = False, True
         self._slot = BLOCK_STEPS
-        obs = self._begin(np.ones(self.num_envs, bool), np.zeros((self.num_envs, self._size), np.float32))
-        return obs, {"parameters": self._parameters.copy()}
+        self._begin(np.ones(self.num_envs, bool))
+        return self._observe(), {"parameters": self._parameters.copy()}
 
     def step(self, actions: np.ndarray):
         """Advance every world by one control period under `actions` (n, action_size) in [-1, 1]."""
@@ -161,18 +167,21 @@ class TaskVectorEnv(VectorEnv):
         self._steps += 1
         reward = task.reward(measured, action)
         self._returns += reward
+        if not np.isfinite(reward).all():
+            raise WorldError(self._diverged(reward, measured))
         terminated = task.failed(measured)
         truncated = self._steps >= task.max_steps
         truncated &= ~terminated
-        history = self._history.push(task.frame(measured, action))
-        obs = self._observe(history, self._true)
+        self._history.push(task.frame(measured, action))
+        obs = self._observe()
 
         ended = terminated | truncated
         info: dict[str, Any] = {}
         if ended.any():
             info = self._ending(ended, obs, measured)
             self._episodes[ended] += 1
-            obs = self._begin(ended, obs)
+            self._begin(ended)
+            obs = self._observe()
         return obs, reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -191,10 +200,10 @@ class TaskVectorEnv(VectorEnv):
         self._returns = np.zeros(n, np.float64)
         self._parameters = np.tile(task.parameters.nominal, (n, 1))
         self._values = {name: self._parameters[:, i] for i, name in enumerate(task.parameters.names)}
-        self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns fixed for an episode
+        self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns of the episode
         self._history = HistoryStack(n, task.history, task.frame_size)
         self._state_scale = task.true_state_scale()
-        self._true: State | None = None
+        self._true = State(*(np.zeros((n, len(task.joints)), np.float32) for _ in range(2)))
         self._slot = BLOCK_STEPS
         self._fresh, self._running = True, False
 
@@ -216,7 +225,8 @@ class TaskVectorEnv(VectorEnv):
         task, n, joints, width = self.task, self.num_envs, len(self.task.joints), len(self.task.actuated)
 
         def noise(effect: Effect, columns: int, first_step: int) -> NoiseAhead | None:
-            return NoiseAhead(f"noise:{effect.parameters[0]}", n, columns, first_step) if effect.noisy else None
+            stream = f"noise:{effect.parameters[0]}"
+            return NoiseAhead(stream, n, columns, first_step) if effect.noisy else None
 
         self._command_effects = [(effect, noise(effect, width, 0)) for effect in task.command_effects]
         self._sensor_effects = [(effect, noise(effect, 2 * joints, 1)) for effect in task.sensor_effects]
@@ -231,7 +241,9 @@ class TaskVectorEnv(VectorEnv):
             raise WorldError("step: the worlds have no current episode; call reset() first")
         action = np.asarray(actions, np.float32)
         if action.shape != self.action_space.shape:
-            raise ValueError(f"actions: shape {action.shape} does not fit; accepted is {self.action_space.shape}")
+            raise ValueError(
+                f"actions: shape {action.shape} does not fit; accepted is {self.action_space.shape}"
+            )
         if not np.isfinite(action).all():
             raise ValueError("actions: some are not finite; accepted are numbers in [-1, 1]")
         return np.minimum(np.maximum(action, -1.0), 1.0)
@@ -242,8 +254,8 @@ class TaskVectorEnv(VectorEnv):
             if noise is not None and effect.active:
                 noise.refill(self._random, self._worlds, self._episodes, self._steps)
 
-    def _begin(self, mask: np.ndarray, obs: np.ndarray) -> np.ndarray:
-        """Start the current episode of the worlds in `mask`; returns a copy of `obs` with their first one."""
+    def _begin(self, mask: np.ndarray) -> None:
+        """Start the current episode of the worlds in `mask`."""
         task, rows = self.task, np.flatnonzero(mask)
         world, episode = self._worlds[rows], self._episodes[rows]
         self._steps[rows] = 0
@@ -251,7 +263,7 @@ class TaskVectorEnv(VectorEnv):
         self._parameters[rows] = self._sampler.sample(world, episode)
         self._known[rows, 1:] = task.parameters.scaled(self._parameters[rows])
         start = task.initial(self._random.uniform("initial", world, episode, task.initial_size))
-        self._true = start if self._true is None or len(rows) == self.num_envs else _scatter(self._true, rows, start)
+        self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
         for effect, noise in self._command_effects:
@@ -268,23 +280,31 @@ class TaskVectorEnv(VectorEnv):
 
         frame = np.empty((self.num_envs, task.frame_size), np.float32)
         frame[rows] = task.frame(measured, np.zeros((len(rows), task.action_size), np.float32))
-        history = self._history.reset(mask, frame)
-        return np.where(mask[:, None], self._observe(history, self._true), obs)
+        self._history.reset(mask, frame)
 
-    def _observe(self, history: np.ndarray, true: State) -> np.ndarray:
-        """(n, size) observation of the groups asked for. `history` is never written to."""
+    def _observe(self) -> np.ndarray:
+        """(n, size) observation of the groups asked for, in an array of its own."""
         if self._groups == ("policy",):
-            return history.copy()  # the caller may write to what it gets
+            return self._history.value.copy()
         obs = np.empty((self.num_envs, self._size), np.float32)
         if "policy" in self._groups:
-            obs[:, self.group_slices["policy"]] = history
+            obs[:, self.group_slices["policy"]] = self._history.value
         if "privileged" in self._groups:
             privileged = obs[:, self.group_slices["privileged"]]
             known, joints = self._known.shape[1], len(self.task.joints)
             privileged[:, :known] = self._known
-            np.multiply(true.joint_position, self._state_scale[:joints], out=privileged[:, known : known + joints])
-            np.multiply(true.joint_velocity, self._state_scale[joints:], out=privileged[:, known + joints :])
+            position, velocity = self._true.joint_position, self._true.joint_velocity
+            np.multiply(position, self._state_scale[:joints], out=privileged[:, known : known + joints])
+            np.multiply(velocity, self._state_scale[joints:], out=privileged[:, known + joints :])
         return obs
+
+    def _diverged(self, reward: np.ndarray, measured: State) -> str:
+        i = int(np.flatnonzero(~np.isfinite(reward))[0])
+        values = dict(zip(self.task.parameters.names, self._parameters[i].tolist(), strict=True))
+        return (
+            f"reward: world {self._worlds[i]} gave {reward[i]} at {measured.joint_position[i].tolist()} "
+            f"with {values}; accepted are parameter ranges in which the simulation stays finite"
+        )
 
     def _ending(self, ended: np.ndarray, obs: np.ndarray, measured: State) -> dict[str, Any]:
         columns = {
@@ -316,6 +336,6 @@ def _scatter(state: State, rows: np.ndarray, part: State) -> State:
 
 
 def _bullet_worlds(task: Task, n: int) -> World:
-    from envs.bullet import BulletWorlds  # imported only when worlds are made, so that `import envs` stays light
+    from envs.bullet import BulletWorlds  # only now, so that importing this module stays light
 
     return BulletWorlds(task, n)

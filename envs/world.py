@@ -20,7 +20,7 @@ class World(Protocol):
     substeps: int  # how finely a command may vary within a control period
 
     def reset(self, mask: np.ndarray, state: State, parameters: np.ndarray) -> None:
-        """Put the worlds of `mask` (n,) into their rows of `state`, with their rows of `parameters` (n, d)."""
+        """Put the worlds of `mask` (n,) into their rows of `state`, with those of `parameters` (n, d)."""
         ...
 
     def step(self, profile: np.ndarray) -> State:

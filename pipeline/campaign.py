@@ -6,7 +6,6 @@ gradient updates were made.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,7 +30,6 @@ GATE_WORLD = 100_000  # evaluations during the run
 PERIODIC_WORLD = 200_000  # cheap evaluations in simulation only
 COLLECTION_WORLD = 300_000
 ROBOT_PATIENCE_S = 60.0  # how long the end of a run waits for a robot that is stopped or out of reach
-SETTLE_TIMEOUT_S = 3600.0
 
 
 @dataclass
@@ -65,7 +63,6 @@ class Campaign:
         self._gap: dict[str, Any] = {}
         self._measured: dict[str, StageRow] = {}  # by tag: what waits for its simulated or its real side
         self._evaluated_at = -(10**9)
-        self._robot_away_since: float | None = None
 
     # -- what the algorithm asks ----------------------------------------------------------------------------------
 
@@ -120,7 +117,7 @@ class Campaign:
 
     def settle(self) -> Iterator[dict[str, np.ndarray]]:
         """Wait until nothing is under way: in the deterministic mode a step ends with everything measured."""
-        for order, report in self._robot.wait(SETTLE_TIMEOUT_S):
+        for order, report in self._robot.wait(ROBOT_PATIENCE_S):
             yield from self._hear_robot(order, report)
         for tag, evaluation in self._evaluations.poll():
             self._hear_evaluation(tag, evaluation)
@@ -171,17 +168,13 @@ class Campaign:
 
     def _mind_robot(self) -> None:
         """At the end of a run, do not wait for ever for a robot that is stopped or out of reach."""
-        if self._robot.status["state"] in ("ok", "none", "connecting") or self.training:
-            self._robot_away_since = None
+        if self.training or self._robot.away_s <= ROBOT_PATIENCE_S:
             return
-        now = time.monotonic()
-        self._robot_away_since = self._robot_away_since or now
-        if now - self._robot_away_since > ROBOT_PATIENCE_S or self._experiment.deterministic:
-            for tag, row in list(self._measured.items()):
-                if row.wants_real and row.real is None:
-                    row.wants_real = False
-                    row.note = f"the robot is {self._robot.status['state']}: {self._robot.status['reason']}"
-                    self._publish(tag)
+        for tag, row in list(self._measured.items()):
+            if row.wants_real and row.real is None:
+                row.wants_real = False
+                row.note = f"the robot is {self._robot.status['state']}: {self._robot.status['reason']}"
+                self._publish(tag)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 

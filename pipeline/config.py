@@ -221,8 +221,11 @@ def load_experiment(
 
 def save_experiment(experiment: Experiment, path: Path | str) -> None:
     """Write every value, defaults included: `load_experiment(path)` gives the same experiment back."""
-    text = yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    Path(path).write_text(to_yaml(experiment), encoding="utf-8")
+
+
+def to_yaml(experiment: Experiment) -> str:
+    return yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 def default_config() -> Path:

@@ -104,10 +104,9 @@ def draw(results: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], path:
     x, ranges = range_history(results)
     ranges = _most_moved(ranges)
     rows = ceil(len(ranges) / COLUMNS)
-    figure = Figure(figsize=(12, 5.0 + 1.6 * rows + 0.4 * bool(rows)), dpi=130, facecolor="white")
-    parts = np.atleast_1d(
-        figure.subfigures(1 + bool(rows), 1, height_ratios=[5.0, 1.6 * rows + 0.4][: 1 + bool(rows)])
-    )
+    heights = [5.0, 1.6 * rows + 0.4] if rows else [5.0]  # inches
+    figure = Figure(figsize=(12, sum(heights)), dpi=130, facecolor="white")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _success_panel(parts[0], results, summary)
     if rows:
         _range_panels(parts[1], x, ranges, spans(results), rows)

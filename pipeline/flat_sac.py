@@ -9,7 +9,8 @@ critics): every gradient of an update is taken at the same parameters, before an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -85,7 +86,6 @@ class FlatSAC:
         """The tensors of both target critics, one after the other."""
         return [view for name in CRITICS for view in self._critic.tensors(self.targets[self._slices[name]])]
 
-    @torch.no_grad()
     def update(self, batch: Batch, rows: int, rates: LearningRates, generator: torch.Generator) -> dict[str, float]:
         """Take one gradient step for each `rows` rows of the batch; statistics of the last minibatch.
 
@@ -99,14 +99,15 @@ class FlatSAC:
         critics, trained = slice(0, len(self.targets)), self.parameters[: len(self.targets)]
         groups = self._groups(rates)
         statistics: dict[str, float] = {}
-        for index in range(steps):
-            first = index * rows
-            minibatch = Batch(*[column[first : first + rows] for column in batch])
-            self._take_gradients(minibatch, noise[index])
-            if index == steps - 1:
-                statistics = self._statistics(minibatch)
-            self._adam(groups)
-            self.targets.lerp_(trained, self.tau)
+        with torch.no_grad(), _uninitialized_memory():
+            for index in range(steps):
+                first = index * rows
+                minibatch = Batch(*[column[first : first + rows] for column in batch])
+                self._take_gradients(minibatch, noise[index])
+                if index == steps - 1:
+                    statistics = self._statistics(minibatch)
+                self._adam(groups)
+                self.targets.lerp_(trained, self.tau)
         return statistics
 
     def _allocate(self, rows: int) -> None:
@@ -220,6 +221,17 @@ class FlatSAC:
             "logps": logp,
             "entropy": -logp,
         }
+
+
+@contextmanager
+def _uninitialized_memory() -> Iterator[None]:
+    """Torch's deterministic mode, which RLlib turns on with a seed, fills every new tensor: a quarter of the time."""
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = before
 
 
 def _log_density(raw: torch.Tensor, noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:

@@ -263,6 +263,11 @@ class FlatSACLearner(SACTorchLearner):
             self.metrics.delete((name, TD_ERROR_KEY), key_error=False)
         return {}
 
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out) -> torch.Tensor:
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        self.metrics.log_value((module_id, "entropy"), -fwd_out["logp_resampled"].mean(), window=1)
+        return loss
+
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, torch.Tensor]:
         """One backward pass: every parameter is moved by one of the losses only, so their sum gives its gradient."""
         self._temp_losses.clear()

@@ -60,8 +60,8 @@ class NumpyPolicy:
         """
         mean, log_std = self.distribution(obs)
         if noise is not None:
-            mean = mean + np.exp(log_std) * noise
-        return np.tanh(mean, dtype=np.float32)
+            mean += np.exp(log_std) * noise.astype(np.float32)
+        return np.tanh(mean)
 
     def distribution(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log standard deviation (n, a) of the Gaussian before the tanh."""

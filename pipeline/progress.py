@@ -19,6 +19,7 @@ from pipeline.config import Experiment
 
 LINE_EVERY_S = 5.0
 BAR_CELLS = 16
+WIDTH_FOR_BARS = 112  # columns of a terminal in which two ranges with their bars fit beside each other
 REFRESH_HZ = 4.0
 NOTHING = "–"
 STATE_STYLE = {
@@ -34,8 +35,8 @@ VERDICT_STYLE = {"good": "green", "moderate": "yellow", "poor": "red"}
 class Progress:
     """Shows training results as they come. Use it as a context manager around the run.
 
-    On a terminal one display is kept up to date; elsewhere (a log, CI) a line is printed at most every LINE_EVERY_S,
-    and whenever the stage changes. Finished stages and messages stay on the screen.
+    On a terminal one display is kept up to date; elsewhere (a log, CI) a line is printed at most every
+    LINE_EVERY_S, and whenever the stage changes. Finished stages and messages stay on the screen.
     """
 
     def __init__(
@@ -114,12 +115,13 @@ class Progress:
             f"sim {success(result.get('sim'))}",
             f"robot {success(result.get('real'))}",
             f"ranges v{_get(result, 'adr', 'version') or 0}",
-            f"robot {_seconds(robot.get('collection_s'))} collecting, {_seconds(robot.get('evaluation_s'))} evaluating",
+            f"collected {_seconds(robot.get('collection_s'))}",
+            f"evaluated {_seconds(robot.get('evaluation_s'))}",
             f"{duration(speed.get('eta_s'))} left",
         ]
         return " · ".join(parts)
 
-    # -- parts of the display -----------------------------------------------------------------------------------------
+    # -- parts of the display ----------------------------------------------------------------------------
 
     def _overview(self, result: Mapping[str, Any]) -> Table:
         stage, speed, robot, adr = (_get(result, key) or {} for key in ("stage", "progress", "robot", "adr"))
@@ -204,7 +206,7 @@ class Progress:
             f"{robot.get('episodes', 0)} episodes",
         ]
         if robot.get("rounds_open"):
-            rest.append(f"{robot['rounds_open']} rounds under way")
+            rest.append(f"{robot['rounds_open']} round{'s'[: robot['rounds_open'] > 1]} under way")
         if robot.get("link_errors"):
             rest.append(f"{robot['link_errors']} link errors")
         return text + Text("  " + "  ".join(rest))
@@ -212,19 +214,18 @@ class Progress:
     def _ranges(self, ranges: Mapping[str, Any]) -> Table:
         """Every range that has a width, in two columns: where it lies within the hard bounds, and its ends."""
         shown = [p for p in self._parameters if p.name in ranges and ranges[p.name][1] > ranges[p.name][0]]
-        columns = 2 if self._console.width >= 120 else 1
+        with_bars = self._console.width >= WIDTH_FOR_BARS
         table = Table.grid(padding=(0, 2))
-        height = math.ceil(len(shown) / columns)
+        height = math.ceil(len(shown) / 2)
         for i in range(height):
             cells: list[RenderableType] = []
             for parameter in shown[i::height]:
                 low, high = ranges[parameter.name]
                 unit = "" if parameter.unit in ("1", "SI") else f" {parameter.unit}"
-                cells += [
-                    Text(f"  {parameter.name}", style="dim"),
-                    Text(_bar(parameter, low, high), style="cyan"),
-                    f"{low:.3g} to {high:.3g}{unit}",
-                ]
+                cells.append(Text(f"  {parameter.name}", style="dim"))
+                if with_bars:
+                    cells.append(Text(_bar(parameter, low, high), style="cyan"))
+                cells.append(f"{low:.3g} to {high:.3g}{unit}")
             table.add_row(*cells)
         return table
 
@@ -245,7 +246,7 @@ class Progress:
             )
         return table
 
-    # -- what stays on the screen -------------------------------------------------------------------------------------
+    # -- what stays on the screen ------------------------------------------------------------------------
 
     def _tell_finished_stages(self, result: Mapping[str, Any], trial: str) -> None:
         """One line for each stage that ended since the last result, in the order they ended."""
@@ -307,7 +308,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _bar(parameter: Parameter, low: float, high: float) -> str:
-    """The range within the hard bounds, in the parameter's own scale: ·· outside, ━━ inside, │ the nominal value."""
+    """The range within the hard bounds, in the parameter's scale: ━ inside, · outside, │ nominal."""
     scale = math.log if parameter.scale == "log" else float
     start, end = (scale(bound) for bound in parameter.bounds)
 

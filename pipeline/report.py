@@ -31,6 +31,7 @@ PACKAGES = (
     "onnxruntime",
     "mlflow",
 )
+ROW_KEYS = ("name", "sim_ratio", "dr_strength", "ranges_version")
 BLOCK_KEYS = ("success", "n", "low", "high", "mean_return")
 GAP_KEYS = ("success", "low", "high", "verdict")
 VERDICT_STYLE = {"good": "green", "moderate": "yellow", "poor": "red", "not settled": "magenta"}
@@ -66,7 +67,7 @@ def build_summary(
             "updates": updates,
             "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ("collection", "evaluation")},
             "robot_episodes": robot_episodes,
-            "stages": [dict(row) for row in stages],
+            "stages": [_row(row) for row in stages],
             "final": measured(final.get("sim"), final.get("real"), final.get("gap")),
             "versions": installed_versions() if versions is None else dict(versions),
         }
@@ -81,13 +82,8 @@ def stage_row(
     gap: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """One row of `stages`: a finished visit of a stage and what was measured at its end."""
-    head = {
-        "name": stage.name,
-        "sim_ratio": stage.sim_ratio,
-        "dr_strength": stage.dr_strength,
-        "ranges_version": ranges_version,
-    }
-    return _plain({**head, **measured(sim, real, gap)})
+    head = (stage.name, stage.sim_ratio, stage.dr_strength, ranges_version)
+    return _plain({**dict(zip(ROW_KEYS, head, strict=True)), "sim": sim, "real": real, "gap": gap})
 
 
 def measured(
@@ -163,6 +159,13 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
     table.add_section()
     table.add_row("final", "", "", "", *_measured_cells(summary["final"]), style="bold")
     return table
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the documented keys first, its blocks cut to theirs, and then whatever else the run noted."""
+    head = {key: row[key] for key in ROW_KEYS}
+    notes = {key: value for key, value in row.items() if key not in (*head, "sim", "real", "gap")}
+    return {**head, **measured(row["sim"], row["real"], row["gap"]), **notes}
 
 
 def _measured_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

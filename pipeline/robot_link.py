@@ -13,6 +13,7 @@ from pipeline.rounds import Purpose, SequentialStop
 
 RETRY_AFTER_S = 1.0
 BLOCKING_POLL_S = 0.02
+AWAY = ("stopped", "emergency_stop", "disconnected", "unreachable")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class RobotLink:
         self._open: dict[str, RobotRound] = {}
         self._received: dict[str, int] = {}
         self._announced: set[str] = set()  # submitted to the living actor
+        self._away_since: float | None = None
         self.errors = 0
         self.status: dict[str, Any] = {"state": "none" if name is None else "connecting", "reason": ""}
 
@@ -65,8 +67,9 @@ class RobotLink:
         return len(self._open)
 
     @property
-    def stopped(self) -> bool:
-        return self.status["state"] == "stopped"
+    def away_s(self) -> float:
+        """For how long the robot has been stopped or out of reach; 0 while it answers and can move."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
 
     def submit(self, order: RobotRound) -> None:
         self._open[order.round_id] = order
@@ -82,13 +85,10 @@ class RobotLink:
             self._lost(error)
             return []
 
-    def wait(self, timeout_s: float) -> Iterator[tuple[RobotRound, RoundReport]]:
-        """Poll until no round is open or the robot is stopped: the deterministic mode and the end of a run."""
-        deadline = time.monotonic() + timeout_s
-        while self.pending and time.monotonic() < deadline:
+    def wait(self, patience_s: float) -> Iterator[tuple[RobotRound, RoundReport]]:
+        """Poll until no round is open or the robot was away for longer than `patience_s`: the deterministic mode."""
+        while self.exists and self.pending and self.away_s <= patience_s:
             yield from self.poll()
-            if self.stopped:
-                return
             time.sleep(BLOCKING_POLL_S)
 
     def _exchange(self) -> Iterator[tuple[RobotRound, RoundReport]]:
@@ -101,7 +101,7 @@ class RobotLink:
         if self._request is not None and ray.wait([self._request], timeout=0)[0]:
             request, self._request = self._request, None
             reports, status = ray.get(request)
-            self.status = status
+            self._hear(status)
             for report in reports:
                 yield from self._take(report)
         if self._request is None:
@@ -124,7 +124,14 @@ class RobotLink:
         self._handle, self._request = None, None
         self._announced.clear()
         self._retry_at = time.monotonic() + RETRY_AFTER_S
-        self.status = {**self.status, "state": "unreachable", "reason": str(error).splitlines()[0][:200]}
+        self._hear({**self.status, "state": "unreachable", "reason": str(error).splitlines()[0][:200]})
+
+    def _hear(self, status: dict[str, Any]) -> None:
+        self.status = status
+        if status["state"] not in AWAY:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = time.monotonic()
 
     def get_state(self) -> dict[str, Any]:
         return {"open": dict(self._open), "received": dict(self._received)}

@@ -22,29 +22,31 @@ class RoundSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     collect_round_episodes: int = Field(
-        3, ge=1, description="episodes of one collection round, flown by one policy"
+        default=3, ge=1, description="episodes of one collection round, flown by one policy"
     )
     collect_within: float = Field(
-        0.7,
+        default=0.7,
         gt=0,
         le=1,
         description="collection is spread over this leading share of a stage, so that it is used",
     )
     collect_limit_s: float | None = Field(
-        180.0, ge=0, description="robot seconds a run may spend on training data; null: no limit"
+        default=180.0, ge=0, description="robot seconds a run may spend on training data; null: no limit"
     )
     evaluate_every_updates: int = Field(
-        1500, ge=1, description="least gradient updates between evaluations for a stage's gate"
+        default=1500, ge=1, description="least gradient updates between evaluations for a stage's gate"
     )
     evaluate_limit_s: float | None = Field(
-        None, ge=0, description="robot seconds a run may spend on evaluations; null: no limit"
+        default=None, ge=0, description="robot seconds a run may spend on evaluations; null: no limit"
     )
     final_episodes: int = Field(
-        100, ge=0, description="robot episodes of the final evaluation; always within the limit"
+        default=100, ge=0, description="robot episodes of the final evaluation; always within the limit"
     )
-    early_stop: bool = Field(True, description="end a gate's evaluation as soon as its result is certain")
+    early_stop: bool = Field(
+        default=True, description="end a gate's evaluation as soon as its result is certain"
+    )
     early_stop_min_episodes: int = Field(
-        8, ge=1, description="episodes before which no evaluation ends early"
+        default=8, ge=1, description="episodes before which no evaluation ends early"
     )
 
 

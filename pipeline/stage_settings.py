@@ -21,14 +21,19 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sim_success: float | None = Field(None, ge=0, le=1, description="success in the nominal simulation")
-    randomized_success: float | None = Field(
-        None, ge=0, le=1, description="success rate in simulation, sampled in the current ranges"
+    sim_success: float | None = Field(
+        default=None, ge=0, le=1, description="success in the nominal simulation"
     )
-    real_success: float | None = Field(None, ge=0, le=1, description="success rate on the robot")
-    collected_s: float | None = Field(None, ge=0, description="robot seconds of training data in this run")
+    randomized_success: float | None = Field(
+        default=None, ge=0, le=1, description="success rate in simulation, sampled in the current ranges"
+    )
+    real_success: float | None = Field(default=None, ge=0, le=1, description="success rate on the robot")
+    collected_s: float | None = Field(
+        default=None, ge=0, description="robot seconds of training data in this run"
+    )
     by: Literal["low", "success"] = Field(
-        "low", description="what must reach the thresholds: the lower end of the 95 % interval, or the rate"
+        default="low",
+        description="what must reach the thresholds: the lower end of the 95 % interval, or the rate",
     )
 
     def missing(self, blocks: Mapping[str, Block | None], collected_s: float) -> list[str]:
@@ -65,23 +70,28 @@ class StageSettings(BaseModel):
     sim_ratio: float = Field(ge=0, le=1, description="fraction of every minibatch that comes from simulation")
     dr_strength: float = Field(ge=0, le=1, description="share of the ranges sampled: 0 nominal, 1 all")
     updates: int = Field(ge=1, description="gradient updates after which the stage ends, gate met or not")
-    min_updates: int = Field(0, ge=0, description="gradient updates before which the stage does not end")
-    adr: bool = Field(False, description="evaluate the bounds of the ranges and let ADR move them")
+    min_updates: int = Field(
+        default=0, ge=0, description="gradient updates before which the stage does not end"
+    )
+    adr: bool = Field(default=False, description="evaluate the bounds of the ranges and let ADR move them")
     enter: Gate = Field(
-        default_factory=Gate,
+        default=Gate(),
         description="must hold before the stage begins; until then the one before goes on",
     )
     exit: Gate = Field(
-        default_factory=Gate, description="ends the stage early once it holds; empty: only the budget ends it"
+        default=Gate(), description="ends the stage early once it holds; empty: only the budget ends it"
     )
     collect_episodes: int = Field(
-        0, ge=0, description="robot episodes flown to collect training data in this stage"
+        default=0, ge=0, description="robot episodes flown to collect training data in this stage"
     )
     evaluate_episodes: int = Field(
-        20, ge=0, description="robot episodes of an evaluation in and after this stage"
+        default=20, ge=0, description="robot episodes of an evaluation in and after this stage"
     )
     demote_below: float | None = Field(
-        None, ge=0, le=1, description="fall back one stage if the robot's success is surely (95 %) below this"
+        default=None,
+        ge=0,
+        le=1,
+        description="fall back one stage if the robot's success is surely (95 %) below this",
     )
 
     @model_validator(mode="after")
@@ -197,7 +207,7 @@ def _sentence(key: str, error: ValidationError) -> str:
         fields = Gate.model_fields if first["loc"][0] in ("enter", "exit") else StageSettings.model_fields
         return f"{where}: unknown key; accepted is {_or(fields)}"
     if first["type"] == "value_error":
-        return f"{key}: {first['ctx']['error']}"
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     return f"{where}: {first['input']!r} given; {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

@@ -33,15 +33,19 @@ class TrackingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    enabled: bool = Field(True, description="record the run in MLflow")
+    enabled: bool = Field(default=True, description="record the run in MLflow")
     uri: str | None = Field(
-        None, description="MLflow tracking URI; null: $MLFLOW_TRACKING_URI, or SQLite beside the runs"
+        default=None, description="MLflow tracking URI; null: $MLFLOW_TRACKING_URI, or SQLite beside the runs"
     )
-    experiment: str | None = Field(None, min_length=1, description="MLflow experiment; null: the task's name")
-    run_name: str | None = Field(None, min_length=1, description="name of the run; null: that of its folder")
+    experiment: str | None = Field(
+        default=None, min_length=1, description="MLflow experiment; null: the task's name"
+    )
+    run_name: str | None = Field(
+        default=None, min_length=1, description="name of the run; null: that of its folder"
+    )
     tags: dict[str, str] = Field(default_factory=dict, description="tags set on the run")
     flush_s: float = Field(
-        30.0, ge=0, description="longest wait at the end of a run for what is still unsent"
+        default=30.0, ge=0, description="longest wait at the end of a run for what is still unsent"
     )
 
     @field_validator("uri")
@@ -49,8 +53,8 @@ class TrackingSettings(BaseModel):
     def _no_credentials(cls, uri: str | None) -> str | None:
         if uri is not None and urlsplit(uri).password is not None:
             raise ValueError(
-                "carries a password, which the saved configuration would keep; accepted is a URI without one, "
-                "with MLFLOW_TRACKING_PASSWORD, or all of it as MLFLOW_TRACKING_URI, in the environment"
+                "carries a password, which the saved configuration would keep; accepted is a URI without "
+                "one, with MLFLOW_TRACKING_PASSWORD, or all of it as MLFLOW_TRACKING_URI, in the environment"
             )
         return uri
 

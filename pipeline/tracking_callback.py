@@ -59,14 +59,19 @@ class MLflowCallback(LoggerCallback):
             ids, warn = self.run_dir / IDS_FILE, self.warn or log.warning
             self._writer = MlflowWriter(self.settings, self.task, self.root, ids, warn, known=self._ids)
 
-    def finish(self, artifacts: Sequence[Path] = (), status: str = "FINISHED") -> str | None:
+    def finish(
+        self,
+        artifacts: Sequence[Path] = (),
+        status: str = "FINISHED",
+        by_trial: Mapping[str, Sequence[Path]] | None = None,
+    ) -> str | None:
         """Attach the artifacts, close the MLflow runs and wait up to `flush_s`; a sentence if something was
-        lost.
+        lost. Of a sweep, every run gets `artifacts` and what `by_trial` has under its trial's id.
         """
         if self._writer is None:
             return None
         for key in self._started:
-            for path in artifacts:
+            for path in (*artifacts, *(by_trial or {}).get(key, ())):
                 self._writer.artifact(key, path)
             self._writer.end(key, status)
         problem = self._writer.close()
@@ -113,5 +118,9 @@ class MLflowCallback(LoggerCallback):
             self._started.add(key)
             name = self.settings.run_name or self.run_dir.name
             tags = {**self.tags, "task": self.task, "trial": str(trial.trial_id)}
-            self._writer.start(key, f"{name} {key}" if self.per_trial else name, self.params, tags)
+            if self.per_trial:
+                params = {**self.params, **(getattr(trial, "evaluated_params", None) or {})}
+                self._writer.start(key, f"{name} {key}", params, tags)
+            else:
+                self._writer.start(key, name, self.params, tags)
         return key

@@ -36,13 +36,15 @@ def round_metrics(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def clean_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Nested parameters as `a.b.c: text`; lists as JSON, secrets masked, long values cut."""
+    """Nested parameters as `a.b.c: text`; lists of mappings by index, others as JSON, secrets masked."""
     flat: dict[str, str] = {}
 
     def visit(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping) and value:
             for key, inner in value.items():
                 visit(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif isinstance(value, (list, tuple)) and any(isinstance(inner, Mapping) for inner in value):
+            visit(prefix, dict(enumerate(value)))
         elif SECRET.search(prefix.rpartition(".")[2]) and value is not None:
             flat[safe_key(prefix)] = "***"
         else:

@@ -98,6 +98,11 @@ class RobotSession:
             return Status("stopped", self._latch.reason, inner.link_errors)
         return inner
 
+    @property
+    def twin_pid(self) -> int | None:
+        """Process id of the twin this session started, if it did."""
+        return self._twin.pid if self._twin else None
+
     def hold(self, reason: str) -> Held:
         """Stop now and stay stopped; returns what was observed of the motors. Latched even if the link fails."""
         self._interrupted = self._interrupted or reason

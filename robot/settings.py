@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 NO_LIMITS = (
-    "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint such as "
-    "{slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
+    "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint "
+    "such as {slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
 )
 
 
@@ -23,45 +23,55 @@ class _Frozen(BaseModel):
 class JointLimits(_Frozen):
     """What one joint may do, in SI units. Velocity, acceleration, effort and its rate are magnitudes."""
 
-    position: tuple[float, float]  # m or rad
-    velocity: Positive  # m/s or rad/s
-    effort: Positive  # N or N m
-    effort_rate: Positive  # N/s or N m/s; removing effort is never limited
-    acceleration: Positive | None = None  # m/s^2 or rad/s^2, measured; None: not watched
+    position: tuple[float, float] = Field(description="[low, high] in m or rad")
+    velocity: Positive = Field(description="m/s or rad/s")
+    effort: Positive = Field(description="N or N m")
+    effort_rate: Positive = Field(description="N/s or N m/s; removing effort is never limited")
+    acceleration: Positive | None = Field(
+        default=None, description="m/s^2 or rad/s^2, measured; null: not watched"
+    )
 
     @field_validator("position")
     @classmethod
     def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
-            raise ValueError(f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite")
+            raise ValueError(
+                f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite"
+            )
         return value
 
 
 class ServoSettings(_Frozen):
     """How a joint is wired to one servo of the bus."""
 
-    id: Annotated[int, Field(ge=0, le=252)]
-    scale: float  # m or rad of the joint for one radian of the servo
-    zero_ticks: int = 0  # encoder reading at joint position zero; 4096 ticks a revolution
-    effort_per_unit: Positive | None = None  # N or N m for one unit of goal current; None: the servo only measures
+    id: int = Field(ge=0, le=252, description="the servo's id on the bus")
+    scale: float = Field(description="m or rad of the joint for one radian of the servo")
+    zero_ticks: int = Field(
+        default=0, description="encoder reading at joint position zero; 4096 ticks a revolution"
+    )
+    effort_per_unit: Positive | None = Field(
+        default=None, description="N or N m for one unit of goal current; null: the servo only measures"
+    )
 
 
 class ReducedSpeed(_Frozen):
     """The first episodes of a new run's policies go slower."""
 
-    scale: Annotated[float, Field(gt=0, le=1)] = 0.5  # multiplies the velocity limits
-    episodes: Annotated[int, Field(ge=0)] = 3  # counted for each run, across restarts
+    scale: float = Field(default=0.5, gt=0, le=1, description="multiplies the velocity limits")
+    episodes: int = Field(default=3, ge=0, description="of each run, counted across restarts")
 
 
 class TwinSettings(_Frozen):
     """The stand-in for reality that is started when no port is given."""
 
-    hidden: Path | None = None  # file of hidden values; None: the reality that ships with the project
-    restart: bool = True  # a twin that dies is started again and recovered
+    hidden: Path | None = Field(
+        default=None, description="file of hidden values; null: the reality that ships with the project"
+    )
+    restart: bool = Field(default=True, description="a twin that dies is started again and recovered")
 
 
 def default_servos() -> dict[str, ServoSettings]:
-    """The cartpole rig: a belt motor with a pulley of 20 mm radius, and a free-turning servo as pole encoder."""
+    """The cartpole rig: a belt motor with a pulley of 20 mm radius, a free-turning servo as pole encoder."""
     return {
         "slider": ServoSettings(id=1, scale=0.02, effort_per_unit=0.005),
         "hinge": ServoSettings(id=2, scale=1.0, zero_ticks=2048),
@@ -71,23 +81,47 @@ def default_servos() -> dict[str, ServoSettings]:
 class RobotSettings(_Frozen):
     """One robot: how to reach it, what it may do, what it costs."""
 
-    limits: dict[str, JointLimits]  # mandatory, by joint name
-    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")] = "robot0"
-    driver: str = "dynamixel"  # or module:Class, called with (settings, task)
-    port: str | None = None  # serial device; None: start the twin
-    baud: Annotated[int, Field(gt=0)] = 1_000_000
-    servos: dict[str, ServoSettings] = Field(default_factory=default_servos)
-    mode: Literal["lockstep", "realtime"] = "lockstep"  # lockstep: the twin waits for commands
-    technician: Path | None = None  # socket of whoever sets the starting state; None: start where the robot stands
-    twin: TwinSettings | None = Field(default_factory=TwinSettings)
-    confirmation: Literal["auto", "confirm_episode"] = "auto"  # confirm_episode: a person agrees to each episode
-    confirmation_timeout_s: Positive = 120.0  # no answer by then means no
-    reduced_speed: ReducedSpeed = Field(default_factory=ReducedSpeed)
-    watchdog_ms: Annotated[float, Field(ge=20, le=2540)] = 100.0  # no fresh command for so long: motors off
-    max_age_ms: Positive = 60.0  # an older observation is answered with zero effort
-    max_lateness_ms: Positive = 10.0  # in real time, an episode whose p99 lateness passes this is void
-    cost_per_hour: Annotated[float, Field(ge=0)] = 100.0
-    explore: Annotated[float, Field(ge=0)] = 0.5  # scales the policy's own noise in collected episodes
+    limits: dict[str, JointLimits] = Field(description="by joint; mandatory for every actuated one")
+    name: str = Field(
+        default="robot0", pattern=r"^[A-Za-z0-9_.-]+$", description="names it in episodes and logs"
+    )
+    driver: str = Field(
+        default="dynamixel", description="or module:Class of your own, called with (settings, task)"
+    )
+    port: str | None = Field(default=None, description="serial device; null: start the twin")
+    baud: int = Field(default=1_000_000, gt=0, description="bits per second on the serial device")
+    servos: dict[str, ServoSettings] = Field(
+        default_factory=default_servos, description="by joint: how it is wired to a servo"
+    )
+    mode: Literal["lockstep", "realtime"] = Field(
+        default="lockstep", description="realtime, or lockstep: the twin waits for commands"
+    )
+    technician: Path | None = Field(
+        default=None, description="socket that sets the starting state; null: start where the robot stands"
+    )
+    twin: TwinSettings | None = Field(
+        default_factory=TwinSettings, description="started when no port is given"
+    )
+    confirmation: Literal["auto", "confirm_episode"] = Field(
+        default="auto", description="confirm_episode: a person agrees to each episode"
+    )
+    confirmation_timeout_s: Positive = Field(default=120.0, description="no answer by then means no")
+    reduced_speed: ReducedSpeed = Field(default_factory=ReducedSpeed, description="a new policy goes slower")
+    watchdog_ms: float = Field(
+        default=100.0, ge=20, le=2540, description="no fresh command for so long: motors off"
+    )
+    max_age_ms: Positive = Field(
+        default=60.0, description="an older observation is answered with zero effort"
+    )
+    max_lateness_ms: Positive = Field(
+        default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
+    )
+    cost_per_hour: float = Field(
+        default=100.0, ge=0, description="what an hour of the robot costs, in your currency"
+    )
+    explore: float = Field(
+        default=0.5, ge=0, description="scales the policy's own noise in collected episodes"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -99,5 +133,7 @@ class RobotSettings(_Frozen):
     @model_validator(mode="after")
     def _reachable(self) -> RobotSettings:
         if self.port is None and self.twin is None:
-            raise ValueError("port: none given and twin is null; accepted is a serial device or a twin section")
+            raise ValueError(
+                "port: none given and twin is null; accepted is a serial device or a twin section"
+            )
         return self

@@ -1,7 +1,8 @@
 """Effects: what the simulator does not model, placed between the policy and the simulated world.
 
-An effect is vectorised over n worlds, each with its own parameter values and its own memory. A world whose values
-are the effect's identity passes through bit by bit unchanged. Effects are never applied to a real robot.
+An effect is vectorised over n worlds, each with its own parameter values and its own memory. A world whose
+values are the effect's identity passes through bit by bit unchanged. Effects are never applied to a real
+robot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from envs.task import State
 
 
-class Effect(ABC):
+class Effect:
     """What command and sensor effects share: per-world values, and which worlds are at the identity."""
 
     parameters: tuple[str, ...]  # names of the task's parameters it reads
@@ -43,8 +44,9 @@ class Effect(ABC):
         """Derive per-world constants from `values`, and forget the past of the worlds in `mask`."""
 
 
-class CommandEffect(Effect):
-    """Acts on the effort between command and simulated motor, resolved over the physics substeps of a control step.
+class CommandEffect(Effect, ABC):
+    """Acts on the effort between command and simulated motor, resolved over the physics substeps of a control
+    step.
 
     A profile is (n, substeps, u): entry s is the mean effort over substep s, N or N m.
     """
@@ -69,7 +71,7 @@ class CommandEffect(Effect):
         """A new profile; rows of worlds at the identity may hold anything."""
 
 
-class SensorEffect(Effect):
+class SensorEffect(Effect, ABC):
     """Acts on the true state on its way to becoming the measured one."""
 
     def bind(self, n: int, joints: int) -> None:
@@ -78,7 +80,7 @@ class SensorEffect(Effect):
         self._bind_worlds(n)
 
     def apply(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice = slice(None)) -> State:
-        """The state after this effect. `state` and `noise` (k, 2 joints) hold the worlds `rows`, all by default."""
+        """The state after this effect; `state` and `noise` (k, 2 joints) hold the worlds `rows` (all)."""
         if not self.active:
             return state
         position, velocity = self._transform(state, noise, rows)

@@ -77,7 +77,8 @@ class Gain(CommandEffect):
 class Lag(CommandEffect):
     """First-order motor: tau df/dt = u - f with tau in ms, from f = 0 at the start of the episode.
 
-    Solved exactly for a piecewise constant u; a substep gets the mean of f over it, so that the impulse is exact.
+    Solved exactly for a piecewise constant u; a substep gets the mean of f over it, so that the impulse is
+    exact.
     """
 
     identity = (0.0,)
@@ -111,7 +112,7 @@ class Lag(CommandEffect):
 
 
 class Noise(CommandEffect):
-    """Gaussian error of the delivered effort, drawn once a control step; the parameter is its standard deviation."""
+    """Gaussian error of the effort, one draw a control step; the parameter is its sd, N or N m."""
 
     identity = (0.0,)
     noisy = True

@@ -9,7 +9,7 @@ from envs.task import State
 
 
 class SensorNoise(SensorEffect):
-    """Gaussian noise on every joint position and velocity; the parameter is its standard deviation, in SI units."""
+    """Gaussian noise on every joint position and velocity; the parameter is its sd in SI units."""
 
     identity = (0.0,)
     noisy = True

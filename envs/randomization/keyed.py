@@ -2,8 +2,9 @@
 
 A value is a 64-bit hash of (seed, stream, world, episode, step, column), so results do not depend on how many
 workers there are, in what order worlds reset, or whether a worker was restarted. There is no state to save.
-Two rounds of SplitMix64's finalizer (Steele, Lea & Flood 2014) hash first (world, episode), then (step, column);
-within a round the two numbers are told apart by odd 64-bit multipliers without a short linear relation.
+Two rounds of SplitMix64's finalizer (Steele, Lea & Flood 2014) hash first (world, episode), then (step,
+column); within a round the two numbers are told apart by odd 64-bit multipliers without a short linear
+relation.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ class KeyedRandom:
         self._stream_keys: dict[str, np.uint64] = {}
         self._columns: dict[int, np.ndarray] = {}
 
-    def uniform(self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0) -> np.ndarray:
+    def uniform(
+        self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0
+    ) -> np.ndarray:
         """Float64 uniforms in [0, 1) with 53 random bits."""
         bits = self._bits(stream, world, episode, size, step)
         bits >>= _11
         return bits * 2.0**-53
 
-    def normal(self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0) -> np.ndarray:
-        """Float64 standard normals, by Box-Muller on the two halves of each hash (so none lies beyond 6.8)."""
+    def normal(
+        self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0
+    ) -> np.ndarray:
+        """Float64 standard normals, by Box-Muller on the two halves of each hash (none lies beyond 6.8)."""
         bits = self._bits(stream, world, episode, size, step)
         radius = (bits >> _32) * 2.0**-32
         radius += 2.0**-33  # in (0, 1)

@@ -12,9 +12,10 @@ BLOCK_STEPS = 64  # a draw costs about as much for one step as for this many
 class NoiseAhead:
     """Standard normals of one stream for n worlds, `width` columns a step.
 
-    Draws are keyed by each world's own episode and step, so drawing ahead changes no value. Slot k of the block
-    holds what the worlds need k control steps after the block began; a world that restarts in between gets the
-    rest of its row drawn anew. `first_step` is the step number that belongs to the first slot of a new episode.
+    Draws are keyed by each world's own episode and step, so drawing ahead changes no value. Slot k of the
+    block holds what the worlds need k control steps after the block began; a world that restarts in between
+    gets the rest of its row drawn anew. `first_step` is the step number that belongs to the first slot of a
+    new episode.
     """
 
     def __init__(self, stream: str, n: int, width: int, first_step: int) -> None:

@@ -43,10 +43,15 @@ class UniformSampler:
 
 
 class BoundarySampler:
-    """One parameter fixed at one bound of its range, the rest as `UniformSampler` draws them (Akkaya et al. 2019)."""
+    """One parameter fixed at one bound of its range, the rest drawn inside (Akkaya et al. 2019, Alg. 1)."""
 
     def __init__(
-        self, ranges: Ranges, parameter: str, side: Literal["low", "high"], seed: int, dr_strength: float = 1.0
+        self,
+        ranges: Ranges,
+        parameter: str,
+        side: Literal["low", "high"],
+        seed: int,
+        dr_strength: float = 1.0,
     ) -> None:
         if side not in ("low", "high"):
             raise RangeError(f"side: '{side}' is not a side of a range; accepted is 'low' or 'high'")

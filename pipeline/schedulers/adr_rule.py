@@ -27,18 +27,23 @@ class AdrSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    m: int = Field(10, ge=1, description="results a boundary's buffer holds before its bound is decided on")
+    m: int = Field(
+        default=10, ge=1, description="results a boundary's buffer holds before its bound is decided on"
+    )
     step: float = Field(
-        0.1, gt=0, le=1, description="Δ, how far a bound moves: a fraction of the parameter's starting width"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Δ, how far a bound moves: a fraction of the parameter's starting width",
     )
     t_low: float | None = Field(
-        None, description="mean performance at which a bound narrows; null: the task's own"
+        default=None, description="mean performance at which a bound narrows; null: the task's own"
     )
     t_high: float | None = Field(
-        None, description="mean performance at which a bound widens; null: the task's own"
+        default=None, description="mean performance at which a bound widens; null: the task's own"
     )
     floor: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="never narrower than this fraction of the starting range, towards nominal",
@@ -145,7 +150,8 @@ class AdrRule:
         moves: list[Move] = []
         for name in (n for n in self.space.names if n in buffers):
             i = self.space.index(name)
-            for side, bounds in (("low", low), ("high", high)):
+            for side in SIDES:
+                bounds = low if side == "low" else high
                 results = np.asarray(buffers[name].get(side, ()), float)
                 results = results[np.isfinite(results)]
                 if not self.takes_part[i] or results.size < self.settings.m:
@@ -160,7 +166,7 @@ class AdrRule:
         changed = any(move.after != move.before for move in moves)
         return AdrDecision(Ranges(self.space, low, high, ranges.version + int(changed)), tuple(moves))
 
-    def _moved(self, i: int, side: str, bound: float, way: int) -> float:
+    def _moved(self, i: int, side: Side, bound: float, way: int) -> float:
         """`bound` moved by Δ outwards (way 1) or inwards (-1), inside the hard bounds and outside the
         floor.
         """

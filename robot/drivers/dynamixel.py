@@ -26,7 +26,8 @@ TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
 WATCHDOG_UNIT_MS = 20.0
 LOCKSTEP_PATIENCE_S = 20.0  # a twin that waits for us may itself have to wait for the processor
-REALTIME_PATIENCE_S = 0.03
+REALTIME_PATIENCE_S = 0.04
+PING_PATIENCE_S = 2.0  # a device that is no robot should not keep anybody waiting
 STILL = 0.15  # m/s or rad/s: below this an actuated joint counts as at rest
 STILL_WAIT_S = 1.0
 
@@ -81,7 +82,7 @@ class DynamixelRobot:
         with self._lock:
             self.disconnect()
             realtime = self.spec.realtime
-            link = Link(self._port, self._settings.baud, REALTIME_PATIENCE_S if realtime else LOCKSTEP_PATIENCE_S)
+            link = Link(self._port, self._settings.baud)
             link.open()
             if not realtime and not _is_terminal(self._port):
                 link.close()
@@ -91,8 +92,10 @@ class DynamixelRobot:
                 )
             self._link = link
             try:
+                link.patience(PING_PATIENCE_S)
                 for servo in self._ids:
                     link.ping(servo)
+                link.patience(REALTIME_PATIENCE_S if realtime else LOCKSTEP_PATIENCE_S)
                 for servo in self._ids:
                     link.write(servo, TORQUE_ENABLE, 1, 0)
                 for _, servo, _ in self._motors:

@@ -27,11 +27,12 @@ _CRC = _table().tolist()
 
 
 class BlockingPort(PortHandler):
-    """A port that sleeps until bytes arrive, and gives up `patience_s` after the vendor's time for the reply."""
+    """A port that sleeps until bytes arrive, and gives up `patience_ms` after the bytes had time to pass."""
 
-    def __init__(self, name: str, patience_s: float) -> None:
+    patience_ms = 40.0
+
+    def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._patience_ms = patience_s * 1e3
         self._deadline_s = 0.0
         self._fd = -1
         self._poll = select.poll()
@@ -54,7 +55,7 @@ class BlockingPort(PortHandler):
         return os.write(self._fd, bytes(packet))
 
     def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
-        self._deadline_s = time.monotonic() + (self.tx_time_per_byte * packet_length + self._patience_ms) / 1e3
+        self._deadline_s = time.monotonic() + (self.tx_time_per_byte * packet_length + self.patience_ms) / 1e3
 
     def setPacketTimeoutMillis(self, msec: float) -> None:  # noqa: N802
         self._deadline_s = time.monotonic() + msec / 1e3
@@ -104,9 +105,9 @@ class QuickPackets(Protocol2PacketHandler):
 class Link:
     """Registers of servos over one serial line. Every failure is a RobotFault that says which servo and why."""
 
-    def __init__(self, port: str, baud: int, patience_s: float) -> None:
+    def __init__(self, port: str, baud: int) -> None:
         self._name, self._baud = port, baud
-        self._port = BlockingPort(port, patience_s)
+        self._port = BlockingPort(port)
         self._packets = QuickPackets()
         self.errors = 0
 
@@ -119,6 +120,10 @@ class Link:
             self.close()
             text = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
             raise RobotError(f"robot.port: {self._name} cannot be opened ({text}); {accepted}") from error
+
+    def patience(self, seconds: float) -> None:
+        """How long to wait for an answer."""
+        self._port.patience_ms = seconds * 1e3
 
     def close(self) -> None:
         if self._port.ser is not None:

@@ -114,7 +114,7 @@ def test_an_episode_does_not_depend_on_what_came_before(worlds):
     ],
 )
 def test_moves_as_the_equations_of_motion_say(worlds, values):
-    """A cart of mass M and a uniform rod of mass m and length 2 l on it, by Lagrange; one second from a lean."""
+    """A cart of mass M with a uniform rod of mass m and length 2 l, by Lagrange; one second from a lean."""
     p = dict(zip(SPACE.names, parameters(**values)[0], strict=True))
     big, m, g, half = p["cart.mass_kg"], p["pole.mass_kg"], p["world.gravity_m_s2"], 0.2
     efforts = 2.0 * np.sin(np.arange(50) / 5)

@@ -99,7 +99,9 @@ def test_delay_of_whole_periods_is_exact_and_may_grow_at_a_reset():
     effect = bound(Delay("p"), [40.0, 0.0])
     sent = commands(8, 2)
     received = run(effect, sent)
-    assert np.allclose(received[2 * SUBSTEPS :, 0], np.repeat(sent, SUBSTEPS, axis=0)[: -2 * SUBSTEPS, 0], atol=1e-12)
+    assert np.allclose(
+        received[2 * SUBSTEPS :, 0], np.repeat(sent, SUBSTEPS, axis=0)[: -2 * SUBSTEPS, 0], atol=1e-12
+    )
     effect.reset(np.array([False, True]), {"p": np.array([0.0, 100.0])})
     more = run(effect, sent)
     assert np.allclose(more[: 2 * SUBSTEPS, 0], np.repeat(sent[-2:], SUBSTEPS, axis=0)[:, 0], atol=1e-12)
@@ -154,7 +156,10 @@ def test_sensor_noise_has_the_stated_sd_on_every_channel():
 
 def test_bias_and_quantization_touch_their_joint_only():
     true = State(np.array([[0.11, 0.26]], np.float32), np.array([[0.3, 0.4]], np.float32))
-    for effect, value, expected in ((Bias("p", joint=1), -0.02, 0.24), (Quantization("p", joint=1), 0.05, 0.25)):
+    for effect, value, expected in (
+        (Bias("p", joint=1), -0.02, 0.24),
+        (Quantization("p", joint=1), 0.05, 0.25),
+    ):
         effect.bind(1, 2)
         effect.reset(np.ones(1, bool), {"p": np.array([value])})
         measured = effect.apply(true, None)

@@ -17,7 +17,9 @@ integers = st.integers(0, 2**31)
 def test_values_do_not_depend_on_what_is_drawn_together(draw):
     whole = getattr(KeyedRandom(3), draw)("s", WORLDS, EPISODES, 5, WORLDS + 1)
     order = np.random.default_rng(0).permutation(12)
-    assert np.array_equal(getattr(KeyedRandom(3), draw)("s", WORLDS[order], EPISODES[order], 5, order + 1), whole[order])
+    assert np.array_equal(
+        getattr(KeyedRandom(3), draw)("s", WORLDS[order], EPISODES[order], 5, order + 1), whole[order]
+    )
     for i in range(12):
         alone = getattr(KeyedRandom(3), draw)("s", WORLDS[i : i + 1], EPISODES[i : i + 1], 5, i + 1)
         assert np.array_equal(alone, whole[i : i + 1])
@@ -55,7 +57,9 @@ def test_a_key_has_no_confusable_neighbours():
 def test_uniform_and_uncorrelated_along_every_part_of_the_key(axis):
     count = np.arange(20_000)
     key = {"world": 0, "episode": 0, "step": 0} | ({axis: count} if axis != "column" else {})
-    values = KeyedRandom(1).uniform("s", key["world"], key["episode"], 20_000 if axis == "column" else 1, key["step"])
+    values = KeyedRandom(1).uniform(
+        "s", key["world"], key["episode"], 20_000 if axis == "column" else 1, key["step"]
+    )
     values = values.ravel()
     assert 0 <= values.min() and values.max() < 1
     assert stats.kstest(values, "uniform").pvalue > 1e-3

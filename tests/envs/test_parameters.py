@@ -20,7 +20,10 @@ unit = st.floats(0, 1)
 
 
 def test_zero_width_ranges_give_exactly_their_value():
-    for ranges in (Ranges.nominal(SPACE), Ranges(SPACE, np.array([1.7, 0.123, 31.0]), np.array([1.7, 0.123, 31.0]))):
+    for ranges in (
+        Ranges.nominal(SPACE),
+        Ranges(SPACE, np.array([1.7, 0.123, 31.0]), np.array([1.7, 0.123, 31.0])),
+    ):
         values = UniformSampler(ranges, 1.0, seed=0).sample(WORLDS, EPISODES)
         assert (values == ranges.low).all()
 

@@ -16,7 +16,8 @@ SPACE = TASK.parameters
 DEFAULT = Ranges.default(SPACE)
 BOTH = ("policy", "privileged")
 WIDE = Ranges.from_dict(  # every effect at work
-    SPACE, {"action.dead_band_n": [0.0, 1.0], "sensor.bias_rad": [-0.05, 0.05], "sensor.quantum_rad": [0.0, 0.01]}
+    SPACE,
+    {"action.dead_band_n": [0.0, 1.0], "sensor.bias_rad": [-0.05, 0.05], "sensor.quantum_rad": [0.0, 0.01]},
 )
 
 
@@ -48,7 +49,9 @@ def actions_of(env, t):
 def rollout(env, steps, start=None):
     """Everything `steps` vector steps return, as arrays with time first."""
     obs = env.reset()[0] if start is None else start
-    columns: dict[str, list] = {key: [] for key in ("obs", "reward", "terminated", "truncated", "final_obs", "return")}
+    columns: dict[str, list] = {
+        key: [] for key in ("obs", "reward", "terminated", "truncated", "final_obs", "return")
+    }
     columns["obs"].append(obs)
     for t in range(steps):
         obs, reward, terminated, truncated, info = env.step(actions_of(env, t))
@@ -67,7 +70,7 @@ def equal(a, b, worlds=slice(None)):
 
 
 def test_identity_randomization_is_bit_equal_to_none(make):
-    """Zero-width ranges, and any range at no strength, against no randomization, with all effects in place."""
+    """Zero-width ranges, and any range at no strength, with all effects in place."""
     none = rollout(make(4), 120)
     assert none["terminated"].any()
     for ranges, strength in ((Ranges.nominal(SPACE), 1.0), (Ranges.nominal(SPACE), 0.3), (WIDE, 0.0)):
@@ -218,7 +221,9 @@ class PlaybackWorld:
 
 
 def test_reward_and_failure_come_from_the_measured_state():
-    ranges = Ranges.from_dict(SPACE, {name: [v, v] for name, v in zip(SPACE.names, SPACE.nominal, strict=True)})
+    ranges = Ranges.from_dict(
+        SPACE, {name: [v, v] for name, v in zip(SPACE.names, SPACE.nominal, strict=True)}
+    )
     biased = Ranges.from_dict(SPACE, ranges.to_dict() | {"sensor.bias_rad": [0.1, 0.1]})
     world = PlaybackWorld([0.2, 0.3])
     env = TaskVectorEnv(TASK, 1, ranges=biased, world=world)
@@ -228,6 +233,15 @@ def test_reward_and_failure_come_from_the_measured_state():
     assert env.step(np.zeros((1, 1)))[2][0]  # 0.3 true is 0.4 measured
     env.close()
     assert world.closed
+
+
+def test_a_simulation_that_leaves_finite_numbers_is_an_error():
+    env = TaskVectorEnv(TASK, 1, first_world=7, world=PlaybackWorld([np.nan]))
+    env.reset()
+    with pytest.raises(
+        WorldError, match="world 7 gave nan .*'cart.mass_kg': 1.0.*accepted are parameter ranges"
+    ):
+        env.step(np.zeros((1, 1)))
 
 
 def test_new_randomization_takes_effect_at_each_worlds_next_reset(make):
@@ -278,7 +292,8 @@ def test_spaces_fit_what_comes_out(make):
 
 def test_actions_are_clipped(make):
     inside, outside = make(2), make(2)
-    inside.reset(), outside.reset()
+    inside.reset()
+    outside.reset()
     assert np.array_equal(inside.step(np.ones((2, 1)))[0], outside.step(np.full((2, 1), 7.0))[0])
 
 
@@ -291,7 +306,9 @@ def test_bad_use_gives_a_sentence(make):
         env.step(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="not finite"):
         env.step(np.array([[0.0], [np.nan]]))
-    with pytest.raises(ValueError, match=r"groups: \['camera'\] is unknown"):
+    with pytest.raises(
+        ValueError, match=r"groups: \['policy', 'camera'\] cannot be had; accepted is one or more"
+    ):
         make(2, groups=("policy", "camera"))
     with pytest.raises(ValueError, match="n: 0 is not a number of worlds"):
         make(0)

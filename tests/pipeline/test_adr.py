@@ -145,6 +145,7 @@ def test_only_bounds_that_can_move_are_worth_evaluating():
 
 
 def test_settings_are_checked():
+    bad: dict[str, Any]
     for bad in ({"m": 0}, {"step": 0}, {"floor": 2}, {"t_low": 0.9, "t_high": 0.5}, {"speed": 1}):
         with pytest.raises(ValidationError):
             AdrSettings(**bad)

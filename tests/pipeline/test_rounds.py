@@ -126,7 +126,7 @@ def test_state_survives_json():
     assert other.open == s.open and other.get_state() == s.get_state()
     for updates in (3100, 4600):
         for a, b in zip(list(s.open), list(other.open), strict=True):
-            s.finished(a, 30.0), other.finished(b, 30.0)
+            assert s.finished(a, 30.0) == other.finished(b, 30.0)
         assert s.collection(2, STAGE, 0, updates) == other.collection(2, STAGE, 0, updates)
         assert s.gate(2, STAGE, updates, 0.7) == other.gate(2, STAGE, updates, 0.7)
 

@@ -244,7 +244,8 @@ def test_any_run_ends_within_its_budget(data, demotions: int):
         blocks = [
             None if k is None else block(k, 20, updates) for k in data.draw(st.tuples(counts, counts, counts))
         ]
-        decisions.append(machine.update(Measures(updates, *blocks)))
+        sim, randomized, real = blocks
+        decisions.append(machine.update(Measures(updates, sim, randomized, real)))
         assert 0 <= machine.index < 4
     assert machine.finished and decisions[-1] == "finish"
     assert decisions.count("demote") == machine.demotions <= demotions

@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from envs.task import Task
 
 
-def linear_policy(task: Task, gains: np.ndarray, *, log_std: float = -2.0, run: str = "run", version: int = 1, **other):
+def linear_policy(
+    task: Task, gains: np.ndarray, *, log_std: float = -2.0, run: str = "run", version: int = 1, overrides=None
+) -> bytes:
     """Bytes of a policy whose mean is `gains` (policy_size, action_size) applied to the observation."""
     gains = np.asarray(gains, np.float32).reshape(task.policy_size, task.action_size)
     nodes = [
@@ -44,7 +46,7 @@ def linear_policy(task: Task, gains: np.ndarray, *, log_std: float = -2.0, run: 
         "frame_names": list(task.frame_names),
         "frame_scale": task.frame_scale.tolist(),
         "control_hz": task.control_hz,
-        **other,
+        **(overrides or {}),
     }
     helper.set_model_props(model, {"sim2real": json.dumps(metadata)})
     onnx.checker.check_model(model)

@@ -1,0 +1,295 @@
+"""The command line: `sim2real train`, `evaluate`, `resume`, `export`, `config`, `params` and `robot`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_USER, EXIT_INTERRUPTED = 2, 130
+USER_ERRORS = (  # module and class, looked up without importing: an error's module has been imported by then
+    ("pipeline.config_schema", "ConfigError"),
+    ("pipeline.run", "RunError"),
+    ("pipeline.stage_settings", "StageError"),
+    ("robot.interface", "RobotError"),
+    ("envs.registry", "TaskError"),
+    ("envs.randomization.parameters", "RangeError"),
+)
+WIDTH_IN_FILES = 140
+
+OVERRIDES_HELP = "key.path=value, as often as you like: any key of the configuration, values as in YAML"
+CONFIG_HELP = f"CONFIG: a YAML file or the name of one that ships (default: cartpole); then {OVERRIDES_HELP}."
+
+app = typer.Typer(
+    name="sim2real",
+    help="Train robot policies in randomized simulation, measure the gap to the real robot, and close it.",
+    epilog="An experiment is a YAML file; `sim2real config` lists every key with its meaning.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+robot_app = typer.Typer(help="The robot side: stand-ins to work with.", no_args_is_help=True)
+serve_app = typer.Typer(help="Run a stand-in for a robot in the foreground.", no_args_is_help=True)
+app.add_typer(robot_app, name="robot")
+robot_app.add_typer(serve_app, name="serve")
+
+ConfigAndOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONFIG|KEY.PATH=VALUE", help=CONFIG_HELP, show_default=False),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY.PATH=VALUE", help=f"{OVERRIDES_HELP}.", show_default=False),
+]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/NAME.", show_default=False)
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="The same as seed=N: everything random follows from it."),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for what the user has to change, 130 after Ctrl-C.
+
+    Anything unforeseen is raised, and ends the program with a traceback and code 1.
+    """
+    sys.path.insert(0, os.getcwd())  # so that module:Class finds what lies in the present folder
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="sim2real", standalone_mode=False)
+    except TyperException as error:  # an option or a command that does not exist
+        _tell(error.format_message())
+        return EXIT_USER
+    return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        run_dir = getattr(interrupt, "run_dir", None)
+        _tell(f"Interrupted; 'sim2real resume {run_dir}' continues it." if run_dir else "Interrupted.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        if (sentence := _user_sentence(error)) is None:
+            raise
+        _tell(sentence)
+        raise typer.Exit(EXIT_USER) from None
+
+
+def _user_sentence(error: BaseException | None) -> str | None:
+    """The message of an error that a person has to act on, also out of a Ray worker; else None."""
+    kinds = tuple(getattr(sys.modules[m], name) for m, name in USER_ERRORS if m in sys.modules)
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        remote = getattr(error, "cause", None)  # ray.exceptions.RayTaskError: its own text is a traceback
+        if isinstance(error, kinds) and not isinstance(remote, BaseException):
+            return " ".join(str(error).split())
+        error = remote if isinstance(remote, BaseException) else error.__cause__
+    return None
+
+
+def _tell(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    fixed = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_IN_FILES
+    return Console(stderr=stderr, width=fixed, highlight=False)
+
+
+def _split(arguments: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """CONFIG, where it is given, and the overrides after it."""
+    arguments = list(arguments or [])
+    config = arguments.pop(0) if arguments and "=" not in arguments[0] else None
+    return config, arguments
+
+
+def _version(value: bool) -> None:
+    if value:
+        try:
+            number = importlib.metadata.version("sim2real")
+        except importlib.metadata.PackageNotFoundError:
+            number = "(not installed)"
+        typer.echo(f"sim2real {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+@_errors_as_sentences()
+def train(arguments: ConfigAndOverrides = None, seed: Seed = None) -> None:
+    """Train from simulation to the robot, and measure the gap at every stage.
+
+    Makes a folder under run_dir with the configuration, checkpoints, the policy, a report and a summary.
+    Ctrl-C leaves a run that `sim2real resume` continues.
+    """
+    from pipeline.config import load_experiment
+
+    config, overrides = _split(arguments)
+    experiment = load_experiment(config, overrides, seed)
+    from pipeline import run
+
+    console = _console()
+    summary = run.train(experiment, console)
+    if "trials" in summary:
+        from pipeline.tables import trial_table
+
+        console.print(trial_table(summary["trials"]))
+
+
+@app.command()
+@_errors_as_sentences()
+def resume(run_dir: Run) -> None:
+    """Continue a run that was interrupted, from its last checkpoint."""
+    from pipeline import run
+
+    run.resume(run_dir, _console())
+
+
+@app.command()
+@_errors_as_sentences()
+def evaluate(
+    run_dir: Run,
+    overrides: Overrides = None,
+    episodes: Annotated[
+        int,
+        typer.Option(
+            "--episodes", metavar="N", min=1, help="Episodes on the robot, and as many in simulation."
+        ),
+    ] = 100,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print {real, sim, gap} as JSON and nothing else.")
+    ] = False,
+) -> None:
+    """Measure a run's policy on the robot and in the nominal simulation, from the same starting states.
+
+    Overrides change what it is measured on, not the run: robot.twin.hidden=FILE puts another reality in
+    place.
+    """
+    from pipeline import run
+
+    result = run.evaluate(run_dir, episodes, list(overrides or []), _console(stderr=True))
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        from pipeline.tables import evaluation_table
+
+        _console().print(evaluation_table(result))
+
+
+@app.command()
+@_errors_as_sentences()
+def export(
+    run_dir: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write it (default: policy.onnx in the run's folder).",
+        ),
+    ] = None,
+) -> None:
+    """Write a run's policy as one ONNX file, which runs with NumPy and onnxruntime alone."""
+    from pipeline import run
+
+    typer.echo(run.export(run_dir, output))
+
+
+@app.command()
+@_errors_as_sentences()
+def config(
+    arguments: ConfigAndOverrides = None,
+    seed: Seed = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the resolved configuration as a YAML file instead.")
+    ] = False,
+) -> None:
+    """List every key of a configuration: its value, its default and what it means."""
+    from pipeline.config import load_experiment, to_yaml
+
+    path, overrides = _split(arguments)
+    experiment = load_experiment(path, overrides, seed)
+    if as_yaml:
+        typer.echo(to_yaml(experiment), nl=False)
+    else:
+        from pipeline.tables import config_table
+
+        _console().print(config_table(experiment))
+
+
+@app.command()
+@_errors_as_sentences()
+def params(
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A task's name, or your own as module:Class.")
+    ] = "cartpole",
+) -> None:
+    """List what can differ between a task's simulated worlds: units, nominal values, ranges and bounds."""
+    from envs.registry import make_task
+    from pipeline.tables import parameter_table
+
+    _console().print(parameter_table(make_task(task)))
+
+
+@serve_app.command("twin")
+@_errors_as_sentences()
+def serve_twin(
+    hidden: Annotated[
+        Path | None,
+        typer.Option(
+            "--hidden", metavar="FILE", help="YAML file of hidden values (default: those that ship)."
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime/--lockstep", help="Run with the wall clock, or wait for each command.")
+    ] = True,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--directory", metavar="DIR", help="Where port and technician socket appear (default: a new one)."
+        ),
+    ] = None,
+) -> None:
+    """Run the cartpole twin: MuJoCo behind a Dynamixel bus on a pseudo-terminal, until Ctrl-C."""
+    from robot import serve
+
+    def ready(where: dict[str, str]) -> None:
+        typer.echo(
+            f"port        {where['port']}\ntechnician  {where['technician']}\nmode        {where['mode']}\n"
+        )
+        keys = " ".join(f"robot.{key}={where[key]}" for key in ("port", "technician", "mode"))
+        typer.echo(f"Use it with:  sim2real evaluate RUN {keys}\nCtrl-C ends it.")
+
+    serve.serve_twin(hidden, "realtime" if realtime else "lockstep", directory, ready=ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Rounds on the twin: nothing is flown twice, clients take turns, and a dead twin costs no episode."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from envs.registry import make_task
+from pipeline.actors.robot_actor import FairQueue, RobotActor
+from pipeline.export import export_policy
+from pipeline.robot_link import RobotRound
+from pipeline.rounds import SequentialStop
+from robot.settings import JointLimits, RobotSettings
+
+TASK = make_task("cartpole")
+LIMITS = {"slider": JointLimits(position=(-0.75, 0.75), velocity=3.0, effort=10.0, effort_rate=2000.0)}
+
+
+def policy(seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    weights = {
+        "pi.0.weight": rng.normal(0, 0.3, (8, TASK.policy_size)),
+        "pi.0.bias": np.zeros(8),
+        "pi.2.weight": rng.normal(0, 0.3, (2, 8)),
+        "pi.2.bias": np.zeros(2),
+    }
+    return export_policy(weights, TASK, version=7, run=f"test{seed}")
+
+
+def order(round_id: str, episodes: int = 2, purpose: str = "collection", **kwargs) -> RobotRound:
+    return RobotRound(round_id, purpose, episodes, 3, 100, policy(), 7, **kwargs)  # type: ignore[arg-type]
+
+
+def finish(actor: RobotActor, rounds: dict[str, int], timeout_s: float = 60) -> dict[str, list]:
+    """Poll until all rounds are finished; the episodes by round."""
+    episodes: dict[str, list] = {r: [] for r in rounds}
+    open_rounds, deadline = dict(rounds), time.monotonic() + timeout_s
+    while open_rounds:
+        assert time.monotonic() < deadline, actor.status()
+        for report in actor.poll(open_rounds)[0]:
+            episodes[report.round_id] += report.episodes
+            open_rounds[report.round_id] += len(report.episodes)
+            if report.finished:
+                del open_rounds[report.round_id]
+        time.sleep(0.02)
+    return episodes
+
+
+@pytest.fixture
+def actor(tmp_path):
+    made = []
+
+    def make() -> RobotActor:
+        made.append(RobotActor(RobotSettings(limits=LIMITS).model_dump(mode="json"), "cartpole", str(tmp_path)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_collected_episodes_are_durable_and_have_what_was_sent(actor):
+    robot = actor()
+    robot.submit("a", order("r1"))
+    first, second = finish(robot, {"r1": 0})["r1"]
+    assert [e["meta"]["world"] for e in (first, second)] == [100, 101]
+    columns = first["columns"]
+    rows = first["meta"]["steps"]
+    assert columns["obs"].shape == columns["new_obs"].shape == (rows, TASK.policy_size)
+    assert columns["actions"].shape == (rows, 1) and np.abs(columns["actions"]).max() <= 1.0
+    assert columns["terminateds"][-1] == (rows < TASK.max_steps) and not columns["terminateds"][:-1].any()
+    assert np.allclose(columns["new_obs"][:-1], columns["obs"][1:])
+    assert robot.status()["episodes"] == 2
+
+
+def test_a_round_submitted_again_after_a_restart_is_not_flown_again(actor):
+    robot = actor()
+    robot.submit("a", order("r1", episodes=2))
+    before = finish(robot, {"r1": 0})["r1"]
+    robot.close()
+    again = actor()
+    again.submit("a", order("r1", episodes=3))
+    after = finish(again, {"r1": 0})["r1"]
+    assert [e["meta"]["episode_id"] for e in after[:2]] == [e["meta"]["episode_id"] for e in before]
+    assert len(after) == 3 and again.status()["episodes"] == 3
+
+
+def test_an_evaluation_ends_once_it_is_settled(actor):
+    robot = actor()
+    stop = SequentialStop(threshold=0.5, planned=30, min_episodes=4)
+    robot.submit("a", order("r1", episodes=30, purpose="evaluation", stop=stop))
+    episodes = finish(robot, {"r1": 0})["r1"]
+    assert 4 <= len(episodes) < 30 and not any(e["meta"]["success"] for e in episodes)
+    assert all("columns" not in e for e in episodes)
+
+
+def test_killed_twin_comes_back_and_no_episode_is_lost(actor):
+    robot = actor()
+    robot.submit("a", order("r1", episodes=30))
+    while len(robot.poll({"r1": 0})[0][0].episodes) < 3:
+        time.sleep(0.01)
+    known = {e["meta"]["episode_id"] for e in robot.poll({"r1": 0})[0][0].episodes}
+    os.kill(robot.pids()["twin"], signal.SIGKILL)
+    episodes = finish(robot, {"r1": 0})["r1"]
+    assert len(episodes) == 30 and known <= {e["meta"]["episode_id"] for e in episodes}
+    assert [e["meta"]["world"] for e in episodes] == list(range(100, 130))
+    assert robot.status()["state"] in ("ok", "degraded")
+
+
+def test_clients_take_turns():
+    queue = FairQueue()
+    for item in ("a1", "a2", "a3"):
+        queue.put("a", item)
+    queue.put("b", "b1")
+    assert [queue.get() for _ in range(5)] == ["a1", "b1", "a2", "a3", None]
