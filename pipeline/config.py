@@ -200,7 +200,7 @@ class Experiment(Settings):
 
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
         """The experiment of one trial: these {key.path: value} set, and no sweep. Raises ConfigError."""
-        return _build(self.to_dict() | {"sweep": None}, values.items())
+        return _build(self.to_dict() | {"sweep": None}, values.items(), resolve_paths=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that a YAML file can hold."""
@@ -216,7 +216,8 @@ def load_experiment(
     and come out absolute. Raises ConfigError with one sentence.
     """
     data = _read(_find(path))
-    return _build(data, [*map(parse, overrides), *([("seed", seed)] if seed is not None else [])])
+    values = [*map(parse, overrides), *([("seed", seed)] if seed is not None else [])]
+    return _build(data, values, resolve_paths=True)
 
 
 def save_experiment(experiment: Experiment, path: Path | str) -> None:
@@ -265,7 +266,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data or {}
 
 
-def _build(data: Mapping[str, Any], values: Iterable[tuple[str, Any]]) -> Experiment:
+def _build(data: Mapping[str, Any], values: Iterable[tuple[str, Any]], resolve_paths: bool) -> Experiment:
     data = deepcopy(dict(data))
     data.setdefault("run_dir", Experiment.model_fields["run_dir"].default)
     data.setdefault("robot", {})  # so that what is told to be missing is its limits
@@ -276,7 +277,8 @@ def _build(data: Mapping[str, Any], values: Iterable[tuple[str, Any]]) -> Experi
             if path.startswith("stages.") and given is not stages:  # a preset, or names of known stages
                 data["stages"] = stages = to_jsonable_python(list(resolve_stages(given)))
             assign(Experiment, data, path, value)
-        _make_paths_absolute(data)
+        if resolve_paths:
+            _resolve_paths(data)
         return Experiment.model_validate(data)
     except ValidationError as error:
         raise ConfigError(sentence(Experiment, error, data)) from None
@@ -284,14 +286,28 @@ def _build(data: Mapping[str, Any], values: Iterable[tuple[str, Any]]) -> Experi
         raise ConfigError(str(error)) from None
 
 
-def _make_paths_absolute(data: dict[str, Any]) -> None:
+def _resolve_paths(data: dict[str, Any]) -> None:
+    """Make file names absolute, those a sweep goes through too; a trial may run in another folder."""
     for key in PATHS:
         *sections, name = key.split(".")
-        inside: Any = data
-        for part in sections:
-            inside = inside.get(part) if isinstance(inside, dict) else None
-        if not isinstance(inside, dict) or not isinstance(inside.get(name), str):
-            continue
-        inside[name] = path = str(Path(inside[name]).expanduser().absolute())
-        if key == "robot.twin.hidden" and not Path(path).is_file():
-            raise ConfigError(f"{key}: {path} is no file; accepted is a YAML file of hidden values, or null")
+        _resolve(key, _dig(data, *sections), name)
+        swept = _dig(data, "sweep", "parameters", key)
+        for kind in ("grid", "choice"):
+            values = _dig(swept, kind)
+            for i in range(len(values) if isinstance(values, list) else 0):
+                _resolve(key, values, i)
+
+
+def _resolve(key: str, inside: Any, at: Any) -> None:
+    is_there = isinstance(inside, list) or (isinstance(inside, dict) and at in inside)
+    if not is_there or not isinstance(inside[at], str):
+        return
+    inside[at] = path = str(Path(inside[at]).expanduser().absolute())
+    if key == "robot.twin.hidden" and not Path(path).is_file():
+        raise ConfigError(f"{key}: {path} is no file; accepted is a YAML file of hidden values, or null")
+
+
+def _dig(data: Any, *keys: str) -> Any:
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

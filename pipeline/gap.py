@@ -111,10 +111,9 @@ def gap(sim: ArrayLike, real: ArrayLike, paired: bool = True) -> dict[str, Any]:
 
 
 def mean_gap(
-    sim: ArrayLike, real: ArrayLike, rng: np.random.Generator, paired: bool = True, draws: int = 4000
+    sim: ArrayLike, real: ArrayLike, rng: np.random.Generator, paired: bool = True, draws: int = 2000
 ) -> dict:
-    """{mean, low, high}: mean of `sim` minus mean of `real` with its percentile bootstrap interval, in
-    their unit.
+    """{mean, low, high}: mean of `sim` minus mean of `real`, with its percentile bootstrap interval.
 
     Paired, episodes are resampled together. A bootstrap knows only what it saw: identical values give a
     width of zero.

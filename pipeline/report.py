@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.gap import rate_text
-from pipeline.stage_settings import StageSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,9 +52,9 @@ def build_summary(
 ) -> dict[str, Any]:
     """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
 
-    `stages` are rows of `stage_row`; `final` holds the blocks `sim`, `real` and `gap`; `robot_s` the
-    seconds of `collection` and `evaluation`. Versions default to those installed. A block that was not
-    measured is {}.
+    `stages` are rows of finished stages, `final` the finished policy's blocks `sim`, `real` and `gap`,
+    `robot_s` the seconds of `collection` and `evaluation`. Versions default to those installed. A block
+    that was not measured is {}.
     """
     return _plain(
         {
@@ -72,18 +71,6 @@ def build_summary(
             "versions": installed_versions() if versions is None else dict(versions),
         }
     )
-
-
-def stage_row(
-    stage: StageSettings,
-    ranges_version: int,
-    sim: Mapping[str, Any] | None,
-    real: Mapping[str, Any] | None,
-    gap: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """One row of `stages`: a finished visit of a stage and what was measured at its end."""
-    head = (stage.name, stage.sim_ratio, stage.dr_strength, ranges_version)
-    return _plain({**dict(zip(ROW_KEYS, head, strict=True)), "sim": sim, "real": real, "gap": gap})
 
 
 def measured(

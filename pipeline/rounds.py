@@ -40,7 +40,7 @@ class RoundSettings(BaseModel):
         default=None, ge=0, description="robot seconds a run may spend on evaluations; null: no limit"
     )
     final_episodes: int = Field(
-        default=100, ge=0, description="robot episodes of the final evaluation; always within the limit"
+        default=100, ge=0, description="robot episodes of the final evaluation; the others leave room for it"
     )
     early_stop: bool = Field(
         default=True, description="end a gate's evaluation as soon as its result is certain"
@@ -58,21 +58,29 @@ class SequentialStop:
     each at the confidence Bonferroni asks for so many looks: looking after every episode keeps the error of
     an early stop under 5 %. It also fails once the gate's 95 % lower bound could not reach the threshold
     even if every episode left succeeded.
+
+    Where a stage may be demoted, a failure is not the end: flying goes on until it is as certain whether the
+    interval lies below `demote_below`.
     """
 
     threshold: float
     planned: int
     min_episodes: int
+    demote_below: float | None = None
 
     def settled(self, successes: int, n: int) -> Literal["pass", "fail"] | None:
         """What `successes` of `n` episodes already decide; None while it is open."""
         if n < self.min_episodes:
             return None
-        if wilson(successes + max(self.planned - n, 0), max(self.planned, n))[0] < self.threshold:
-            return "fail"
+        total, left = max(self.planned, n), max(self.planned - n, 0)
         looks = max(self.planned - self.min_episodes, 1)
-        low, high = wilson(successes, n, 1 - (1 - CONFIDENCE) / looks if n < self.planned else CONFIDENCE)
-        return "pass" if low >= self.threshold else "fail" if high < self.threshold else None
+        low, high = wilson(successes, n, 1 - (1 - CONFIDENCE) / looks if left else CONFIDENCE)
+        if low >= self.threshold:
+            return "pass"
+        if high >= self.threshold and wilson(successes + left, total)[0] >= self.threshold:
+            return None
+        undecided = self.demote_below is not None and wilson(successes, total)[1] < self.demote_below <= high
+        return None if undecided and left else "fail"
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,12 @@ class RoundRequest:
     stage: int  # index of the stage it belongs to
     updates: int  # gradient updates behind its policy
     episodes: int
-    first_world: (
-        int  # episode k starts as world first_world + k; evaluations always at 0, collection never twice
-    )
+    first_world: int  # of episode 0, the next ones follow; evaluations begin at 0, collection never repeats
     stop: SequentialStop | None = None
 
 
 class RoundSchedule:
-    """Decides when a round is due and what it may cost. `episode_s` is the longest an episode can take the
-    robot.
+    """Decides when a round is due and what it may cost. An episode takes the robot `episode_s` at most.
 
     The caller hands each request to the robot with the policy of that moment and reports it back with
     `finished`. Rounds under way are charged in full beforehand, so limits hold whatever comes back.
@@ -141,30 +146,26 @@ class RoundSchedule:
     def gate(
         self, index: int, stage: StageSettings, updates: int, threshold: float | None
     ) -> RoundRequest | None:
-        """An evaluation for the gate of a stage that wants one; None while the last one is too recent or
-        under way.
-        """
+        """An evaluation for the stage's gate; None while the last one is too recent or under way."""
         last = self._evaluated_at
         if self._is_open("evaluation") or (
             last is not None and updates - last < self.settings.evaluate_every_updates
         ):
             return None
-        return self._evaluation("gate", index, stage.evaluate_episodes, updates, threshold)
+        return self._evaluation(
+            "gate", index, stage.evaluate_episodes, updates, threshold, stage.demote_below
+        )
 
     def stage_end(self, index: int, stage: StageSettings, updates: int) -> RoundRequest | None:
-        """The evaluation that closes a stage's row in the report; None if the stage or the limit allows
-        none.
-        """
-        return self._evaluation("stage end", index, stage.evaluate_episodes, updates, None)
+        """The evaluation that closes a stage's row; None if the stage or the limit allows none."""
+        return self._evaluation("stage end", index, stage.evaluate_episodes, updates)
 
     def final(self, index: int, updates: int) -> RoundRequest | None:
         """The evaluation of the finished policy; None if configured away or not affordable."""
-        return self._evaluation("final", index, self.settings.final_episodes, updates, None)
+        return self._evaluation("final", index, self.settings.final_episodes, updates)
 
     def finished(self, request_id: int, robot_s: float) -> RoundRequest:
-        """Close a round and book the robot seconds it really took. Raises KeyError for a round that is not
-        open.
-        """
+        """Close a round and book the robot seconds it really took. Raises KeyError if it is not open."""
         request = self.open.pop(request_id)
         self.spent_s[request.purpose] += robot_s
         return request
@@ -197,11 +198,17 @@ class RoundSchedule:
         if limit_s is None:
             return 2**31
         under_way = sum(r.episodes for r in self.open.values() if r.purpose == purpose) * self.episode_s
-        # A tolerance of a millionth of an episode, or 180 s would not hold 18 episodes of 10 s once rounded.
+        # With a millionth of an episode to spare, or rounding keeps 18 episodes of 10 s out of 180 s.
         return int((limit_s - reserve_s - self.spent_s[purpose] - under_way) / self.episode_s + 1e-6)
 
     def _evaluation(
-        self, reason: Reason, index: int, episodes: int, updates: int, threshold: float | None
+        self,
+        reason: Reason,
+        index: int,
+        episodes: int,
+        updates: int,
+        threshold: float | None = None,
+        demote_below: float | None = None,
     ) -> RoundRequest | None:
         s = self.settings
         reserve_s = 0.0 if reason == "final" else s.final_episodes * self.episode_s
@@ -210,7 +217,7 @@ class RoundSchedule:
             return None
         stop = None
         if s.early_stop and threshold is not None:
-            stop = SequentialStop(threshold, episodes, min(s.early_stop_min_episodes, episodes))
+            stop = SequentialStop(threshold, episodes, min(s.early_stop_min_episodes, episodes), demote_below)
         self._evaluated_at = updates
         return self._ask("evaluation", reason, index, updates, episodes, 0, stop)
 

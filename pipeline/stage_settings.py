@@ -102,11 +102,6 @@ class StageSettings(BaseModel):
             )
         return self
 
-    @property
-    def needs_robot(self) -> bool:
-        """Whether leaving or keeping this stage takes evaluations on the robot."""
-        return self.exit.real_success is not None or self.demote_below is not None
-
 
 SIM_ONLY = StageSettings(
     name="sim_only",

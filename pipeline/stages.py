@@ -49,14 +49,9 @@ class Transition:
     reason: str  # a sentence
     to: str | None  # the stage entered next, None at the end of the run
 
-    @property
-    def gate_met(self) -> bool:
-        return self.outcome == "gate"
-
 
 class StageMachine:
-    """Which stage the run is in. Pure bookkeeping: the caller measures, acts on the decision and keeps
-    snapshots.
+    """Which stage the run is in. The caller measures, acts on the decision and keeps snapshots.
 
     A stage ends when its exit gate opens, after min_updates, or when its budget is spent; then the next
     stage's entry gate must hold too, or the stage goes on. A robot evaluation of a policy of this stage
@@ -109,14 +104,13 @@ class StageMachine:
             return "finish"
         spent = self.updates_in_stage(measures.updates)
         blocks = self._fresh(measures)
-        if self._falls_back(blocks["real"]):
-            low = f"{self.stage.demote_below:g}"
-            reason = f"robot success is at most {blocks['real']['high']:.2f} (95 %), below {low}"  # type: ignore[index]
+        real = blocks["real"]
+        if real and self._falls_back(real):
+            reason = f"robot success is at most {real['high']:.2f} (95 %), below {self.stage.demote_below:g}"
             return self._leave(measures.updates, "demoted", reason, self.index - 1)
         if measures.updates >= self.max_updates:
-            return self._leave(
-                measures.updates, "run budget", f"all {self.max_updates} updates of the run are spent", None
-            )
+            reason = f"all {self.max_updates} updates of the run are spent"
+            return self._leave(measures.updates, "run budget", reason, None)
         if spent < self.stage.min_updates:
             return "stay"
         lacks = self.stage.exit.missing(blocks, measures.collected_s)
@@ -127,40 +121,17 @@ class StageMachine:
         if following is not None and self.stages[following].enter.missing(blocks, measures.collected_s):
             return "stay"
         if met:
-            return self._leave(
-                measures.updates, "gate", f"the exit gate held after {spent} updates", following
-            )
-        reason = f"{spent} updates are spent" + (
-            f" and the gate was not met: {'; '.join(lacks)}" if lacks else ""
-        )
-        return self._leave(measures.updates, "budget", reason, following)
-
-    def waits_for(self, measures: Measures) -> list[str]:
-        """What still keeps the run in this stage, as phrases for the display; empty when it is about to
-        leave.
-        """
-        if self.finished:
-            return []
-        blocks, spent = self._fresh(measures), self.updates_in_stage(measures.updates)
-        lacks = []
-        if spent < self.stage.updates and (not self.stage.exit or spent < self.stage.min_updates):
-            until = self.stage.min_updates if self.stage.exit else self.stage.updates
-            lacks.append(f"{spent} of {until} updates")
-        if spent < self.stage.updates:
-            lacks += self.stage.exit.missing(blocks, measures.collected_s)
-        if self.index + 1 < len(self.stages):
-            following = self.stages[self.index + 1]
-            lacks += [f"{following.name}: {x}" for x in following.enter.missing(blocks, measures.collected_s)]
-        return lacks
+            reason = f"the exit gate held after {spent} updates"
+            return self._leave(measures.updates, "gate", reason, following)
+        unmet = f" and the gate was not met: {'; '.join(lacks)}" if lacks else ""
+        return self._leave(measures.updates, "budget", f"{spent} updates are spent{unmet}", following)
 
     def wants_robot(self, measures: Measures) -> bool:
-        """Whether an evaluation on the robot could change what happens next: its gate, entry gate or
-        demotion.
-        """
+        """Whether an evaluation on the robot could now open a gate or cause a demotion."""
         if self.finished or self.updates_in_stage(measures.updates) < self.stage.min_updates:
             return False
         blocks = self._fresh(measures)
-        if self.index > 0 and self.stage.demote_below is not None and self.demotions < self.max_demotions:
+        if self._can_fall_back():
             return True
         exits = self.stage.exit
         if exits.real_success is not None:
@@ -171,9 +142,7 @@ class StageMachine:
         return any(stage.enter.real_success is not None for stage in following)
 
     def robot_threshold(self) -> float | None:
-        """The robot success rate that the present exit gate asks for, by its interval; None if it asks
-        none.
-        """
+        """The robot success that the interval must reach at the present exit gate; None if none is asked."""
         return self.stage.exit.real_success if self.stage.exit.by == "low" else None
 
     def get_state(self) -> dict[str, Any]:
@@ -206,11 +175,12 @@ class StageMachine:
             for k, b in blocks.items()
         }
 
-    def _falls_back(self, real: Block | None) -> bool:
-        below = self.stage.demote_below
-        if below is None or not real or self.index == 0 or self.demotions >= self.max_demotions:
-            return False
-        return real["high"] < below
+    def _falls_back(self, real: Block) -> bool:
+        return self._can_fall_back() and real["high"] < self.stage.demote_below
+
+    def _can_fall_back(self) -> bool:
+        allowed = self.index > 0 and self.demotions < self.max_demotions
+        return allowed and self.stage.demote_below is not None
 
     def _leave(self, updates: int, outcome: Outcome, reason: str, to: int | None) -> Decision:
         name = None if to is None else self.stages[to].name

@@ -40,17 +40,12 @@ def config_table(experiment: Experiment) -> Table:
         if "<" in key.path:
             table.add_row(Text(key.path, style="dim"), "", Text(key.description))
             continue
-        value, is_there = data, True
+        value: Any = data
         for part in key.path.split("."):
-            is_there = isinstance(value, Mapping) and part in value
-            value = value[part] if is_there else None
-        if is_there:
-            text = yaml_text(value)
-            table.add_row(
-                Text(key.path), Text(text, style="" if text == key.default else "bold"), Text(key.description)
-            )
-        else:
-            table.add_row(Text(key.path, style="dim"), "", Text(key.description))
+            value = value.get(part) if isinstance(value, Mapping) else None
+        text = yaml_text(value)
+        style = "" if text == key.default or value is None else "bold"
+        table.add_row(Text(key.path), Text(text, style=style), Text(key.description))
     return table
 
 

@@ -1,6 +1,4 @@
-"""MLflow runs, written from a thread of their own so that training neither waits for them nor fails with
-them.
-"""
+"""MLflow runs, written from a thread of their own: training neither waits for them nor fails with them."""
 
 from __future__ import annotations
 
@@ -60,14 +58,12 @@ class TrackingSettings(BaseModel):
 
     def resolved_uri(self, root: Path) -> str:
         """The URI in effect; `root` is the folder that holds the run folders."""
-        return (
-            self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).resolve()}/mlflow.db"
-        )
+        local = f"sqlite:///{Path(root).resolve()}/mlflow.db"
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or local
 
 
 class MlflowWriter:
-    """Queues what is to be recorded and writes it in the background; every method returns at once but
-    `close`.
+    """Queues what is to be recorded and writes it in the background; only `close` waits.
 
     One writer serves several MLflow runs, told apart by a key (a trial). Their ids are kept in the JSON
     file `ids`, so a resumed run goes on in the same MLflow run. Importing MLflow and creating the database,
@@ -197,7 +193,7 @@ class MlflowWriter:
             except MlflowException:
                 log.info("MLflow run %s is not at %s; a new one is begun", self.ids[key], self._shown_uri())
         run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-        self.ids[key] = run.info.run_id
+        self.ids = {**self.ids, key: run.info.run_id}  # replaced whole: another thread may be reading it
         self._write_ids()
         items = [Param(k, v) for k, v in params.items()]
         for i in range(0, len(items), PARAMS_PER_BATCH):

@@ -19,8 +19,7 @@ ONE_TRIAL = "run"
 
 
 class MLflowCallback(LoggerCallback):
-    """Records results at step = gradient updates, and each new robot evaluation with its gap at its
-    policy's updates.
+    """Records results, and each new robot evaluation with its gap, at the gradient updates of the policy.
 
     It replaces Ray's own MLflow callback, which writes every value of a result on its own from within the
     Tune loop (3 s a result), ends the run on a name MLflow refuses, and opens a new MLflow run at each
@@ -52,9 +51,7 @@ class MLflowCallback(LoggerCallback):
         self._ids: dict[str, str] = {}  # MLflow run ids from a restored experiment
 
     def start(self) -> None:
-        """Begin importing MLflow and creating its database now, in the background. Otherwise the first
-        trial does.
-        """
+        """Begin importing MLflow and creating its database now, rather than with the first trial."""
         if self._writer is None and self.settings.enabled:
             ids, warn = self.run_dir / IDS_FILE, self.warn or log.warning
             self._writer = MlflowWriter(self.settings, self.task, self.root, ids, warn, known=self._ids)
@@ -65,8 +62,9 @@ class MLflowCallback(LoggerCallback):
         status: str = "FINISHED",
         by_trial: Mapping[str, Sequence[Path]] | None = None,
     ) -> str | None:
-        """Attach the artifacts, close the MLflow runs and wait up to `flush_s`; a sentence if something was
-        lost. Of a sweep, every run gets `artifacts` and what `by_trial` has under its trial's id.
+        """Attach the artifacts, close the MLflow runs and wait up to `flush_s`; a sentence if anything was lost.
+
+        Of a sweep, every run gets `artifacts` and what `by_trial` has under its trial's id.
         """
         if self._writer is None:
             return None

@@ -16,9 +16,7 @@ SECRET = re.compile(r"token|password|secret|credential|api_?key", re.IGNORECASE)
 
 
 def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Finite numbers of one result: progress, stage, simulation, robot use, losses, and each range as low
-    and high.
-    """
+    """Finite numbers of one result: progress, stage, simulation, robot use, losses, and both ends of ranges."""
     metrics = {key: value for group in EVERY_RESULT for key, value in _numbers(result.get(group), group)}
     adr = result.get("adr") or {}
     metrics.update(
@@ -61,13 +59,10 @@ def clean_tags(tags: Mapping[str, Any]) -> dict[str, str]:
 
 def safe_key(key: str) -> str:
     """The key with characters MLflow refuses replaced by `_`, and cut to its length."""
+    allowed = re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)
     # MLflow reads keys as paths: no leading slash, no empty, `.` or `..` part.
-    parts = [
-        part
-        for part in re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII).split("/")
-        if part not in ("", ".", "..")
-    ]
-    return "/".join(parts)[:KEY_LENGTH] or "_"
+    parts = [part for part in allowed.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:KEY_LENGTH].rstrip("/") or "_"
 
 
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:

@@ -30,7 +30,15 @@ import pyarrow.parquet as pq
 from robot import durable
 from robot.interface import RobotError
 
-LISTS = ("observation", "next_observation", "policy_action", "filtered", "sent", "joint_position", "joint_velocity")
+LISTS = (
+    "observation",
+    "next_observation",
+    "policy_action",
+    "filtered",
+    "sent",
+    "joint_position",
+    "joint_velocity",
+)
 SCHEMA = pa.schema(
     [
         *((name, pa.list_(pa.float32())) for name in LISTS[:5]),
@@ -99,7 +107,9 @@ class EpisodeStore:
         name = f"{episode.meta.episode_id}.parquet"
         path = self._directory / name
         if path.exists():
-            raise RobotError(f"episode {episode.meta.episode_id} exists in {self._directory}, and episodes never change")
+            raise RobotError(
+                f"episode {episode.meta.episode_id} exists in {self._directory}, and episodes never change"
+            )
         data = _encode(episode)
         durable.write(path, data)
         self._enter(name, data)
@@ -164,7 +174,9 @@ class EpisodeStore:
         try:
             return json.loads(self._manifest.read_text())["episodes"]
         except (ValueError, KeyError, TypeError) as error:
-            raise RobotError(f"{self._manifest} is damaged; accepted is the manifest of an episode store") from error
+            raise RobotError(
+                f"{self._manifest} is damaged; accepted is the manifest of an episode store"
+            ) from error
 
 
 def _encode(episode: RobotEpisode) -> bytes:

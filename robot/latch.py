@@ -37,7 +37,10 @@ class Latch:
     def open(self, who: str) -> None:
         """A session begins to use the robot."""
         if self._mark.exists():
-            self.stop("the previous session ended without closing; look at the robot before it moves again", "unclosed")
+            self.stop(
+                "the previous session ended without closing; look at the robot before it moves again",
+                "unclosed",
+            )
         durable.write(self._mark, json.dumps({"who": who, "at": time.time()}).encode())
 
     def close(self) -> None:
@@ -55,7 +58,9 @@ class Latch:
     def recover(self, operator: str) -> None:
         """End the stop; raises RobotError without a name to put in the log."""
         if not operator.strip():
-            raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
+            raise RobotError(
+                "recover: no operator given; accepted is the name of the person who looked at the robot"
+            )
         record = {"at": time.time(), "event": "recover", "operator": operator, "was": self._reason}
         durable.append_line(self._log, record)
         self._stop.unlink(missing_ok=True)

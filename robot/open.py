@@ -25,7 +25,9 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
     if settings.port is None:
         assert settings.twin is not None
         if task.name != "cartpole":
-            raise RobotError(f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port")
+            raise RobotError(
+                f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port"
+            )
         twin = TwinProcess(settings.twin.hidden, settings.mode)
         settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
     try:

@@ -15,7 +15,17 @@ from robot.interface import RobotError
 
 KEY = "sim2real"  # the metadata entry that makes an ONNX file one of ours
 FORMAT = 1
-REQUIRED = ("format", "task", "version", "run", "policy_size", "action_size", "history", "frame_names", "frame_scale")
+REQUIRED = (
+    "format",
+    "task",
+    "version",
+    "run",
+    "policy_size",
+    "action_size",
+    "history",
+    "frame_names",
+    "frame_scale",
+)
 OUTPUTS = {"action", "mean", "log_std"}
 
 
@@ -36,7 +46,9 @@ class ExportedPolicy:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except OSError as error:
-            raise RobotError(f"policy: {name} cannot be read ({error.strerror or error}); {accepted}") from error
+            raise RobotError(
+                f"policy: {name} cannot be read ({error.strerror or error}); {accepted}"
+            ) from error
         except Exception as error:  # onnxruntime has no common base for what it raises
             raise RobotError(f"policy: {name} is not an ONNX model; {accepted}") from error
         try:
@@ -44,12 +56,18 @@ class ExportedPolicy:
         except ValueError:
             metadata = None
         if not isinstance(metadata, dict) or not set(REQUIRED) <= set(metadata):
-            raise RobotError(f"policy: {name} does not describe itself as a policy of this project; {accepted}")
+            raise RobotError(
+                f"policy: {name} does not describe itself as a policy of this project; {accepted}"
+            )
         if metadata["format"] != FORMAT:
             raise RobotError(f"policy: {name} has format {metadata['format']!r}; accepted is format {FORMAT}")
         inputs = {entry.name: entry.shape for entry in session.get_inputs()}
         outputs = {entry.name for entry in session.get_outputs()}
-        if set(inputs) != {"policy"} or not outputs >= OUTPUTS or inputs["policy"][-1] != metadata["policy_size"]:
+        if (
+            set(inputs) != {"policy"}
+            or not outputs >= OUTPUTS
+            or inputs["policy"][-1] != metadata["policy_size"]
+        ):
             raise RobotError(
                 f"policy: {name} has inputs {sorted(inputs)} and outputs {sorted(outputs)}; accepted is one input "
                 f"'policy' of {metadata['policy_size']} columns and {sorted(OUTPUTS)}"
@@ -59,7 +77,9 @@ class ExportedPolicy:
         self.version = int(metadata["version"])
         self.run = str(metadata["run"])
 
-    def act(self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0) -> np.ndarray:
+    def act(
+        self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0
+    ) -> np.ndarray:
         """Actions for (N, policy_size) observations; with standard normal `noise` (N, action_size), explored ones."""
         if noise is None or explore == 0.0:
             return self._session.run(["action"], {"policy": observation})[0]
@@ -88,4 +108,6 @@ class ExportedPolicy:
             )
         hz = self.metadata.get("control_hz", task.control_hz)
         if hz != task.control_hz:
-            raise RobotError(f"policy: it was made for {hz} Hz, but task {task.name} runs at {task.control_hz} Hz")
+            raise RobotError(
+                f"policy: it was made for {hz} Hz, but task {task.name} runs at {task.control_hz} Hz"
+            )

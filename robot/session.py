@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -52,8 +53,10 @@ class RobotSession:
         self._twin = twin
         self._state_dir = Path(state_dir)
         self._latch = Latch(self._state_dir)
+        spec = robot.spec
+        max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
         self._safety = SafetyFilter(
-            robot.spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=robot.spec.max_age_s
+            spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=max_age_s
         )
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
@@ -114,7 +117,9 @@ class RobotSession:
     def recover(self, operator: str) -> None:
         """The only way out of a stop: a person looked, and says who. Raises RobotError while the cause persists."""
         if not operator.strip():
-            raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
+            raise RobotError(
+                "recover: no operator given; accepted is the name of the person who looked at the robot"
+            )
         if not self._connected or self.robot.status().state == "disconnected":
             self.robot.disconnect()
             self.connect()
@@ -156,7 +161,9 @@ class RobotSession:
         before its first step has no rows and is not stored.
         """
         if self._latch.reason:
-            raise RobotError(f"the robot {self.settings.name} is stopped: {self._latch.reason}; recover it first")
+            raise RobotError(
+                f"the robot {self.settings.name} is stopped: {self._latch.reason}; recover it first"
+            )
         if not self._connected:
             raise RobotError(f"the robot {self.settings.name} is not connected")
         policy.check(self.task)
@@ -176,7 +183,14 @@ class RobotSession:
                 recording = Recording(stop=str(fault), link=fault.link)
             else:
                 recording = rollout(
-                    self.robot, task, policy, self._safety, self._clock, self._watchdog, noise, self.settings.explore
+                    self.robot,
+                    task,
+                    policy,
+                    self._safety,
+                    self._clock,
+                    self._watchdog,
+                    noise,
+                    self.settings.explore,
                 )
             robot_s = self._clock.elapsed_s
         finally:
@@ -244,7 +258,9 @@ class RobotSession:
             self.robot.hold()
         self._late = not self._interrupted
         limit = f"{self.settings.watchdog_ms:g} ms"
-        self._interrupted = self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
+        self._interrupted = (
+            self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
+        )
 
     @property
     def _speed_file(self) -> Path:

@@ -69,9 +69,7 @@ class ADRScheduler(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
     def decide(self, trial: Any, result: Mapping[str, Any]) -> AdrDecision | None:
-        """What a flattened result asks for. None without full buffers, without `adr/` keys, or with
-        unusable ones.
-        """
+        """What a flattened result asks for; None if no buffer is full or its `adr/` keys are unusable."""
         state = read_adr(result)
         if state is None or not state["active"]:
             return None

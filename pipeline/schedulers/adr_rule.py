@@ -1,6 +1,4 @@
-"""Automatic domain randomization as a pure rule: from boundary results to the next ranges (Akkaya et al.
-2019).
-"""
+"""Automatic domain randomization (Akkaya et al. 2019) as a pure rule: from boundary results to ranges."""
 
 from __future__ import annotations
 
@@ -15,15 +13,11 @@ from envs.randomization.parameters import ParameterSpace, RangeError, Ranges
 
 Side = Literal["low", "high"]
 SIDES: tuple[Side, ...] = get_args(Side)
-Buffers = Mapping[
-    str, Mapping[str, Sequence[float]]
-]  # {parameter: {"low": performances, "high": performances}}
+Buffers = Mapping[str, Mapping[str, Sequence[float]]]  # performances by parameter and side
 
 
 class AdrSettings(BaseModel):
-    """How fast and how far the ranges move. The published run used m = 240 and a step of 0.02 in parameter
-    units.
-    """
+    """How fast and how far the ranges move. Published: m = 240, steps of 0.02 in the parameter's unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,9 +74,7 @@ class Move:
 
 @dataclass(frozen=True)
 class AdrDecision:
-    """The ranges to use from now on and the buffers to empty. The version grows only if a bound really
-    moved.
-    """
+    """The ranges to use from now on and the buffers to empty. The version grows only if a bound moved."""
 
     ranges: Ranges
     moves: tuple[Move, ...]
@@ -130,9 +122,7 @@ class AdrRule:
         self._delta = settings.step * (_forward(self.space, start.high) - _forward(self.space, start.low))
 
     def boundaries(self, ranges: Ranges) -> list[tuple[str, Side]]:
-        """The (parameter, side) pairs worth evaluating: those that could still move in one direction at
-        least.
-        """
+        """The (parameter, side) pairs worth evaluating: those that could still move, in or out."""
         pairs: list[tuple[str, Side]] = []
         for i in np.flatnonzero(self.takes_part):
             for side in SIDES:
@@ -167,9 +157,7 @@ class AdrRule:
         return AdrDecision(Ranges(self.space, low, high, ranges.version + int(changed)), tuple(moves))
 
     def _moved(self, i: int, side: Side, bound: float, way: int) -> float:
-        """`bound` moved by Δ outwards (way 1) or inwards (-1), inside the hard bounds and outside the
-        floor.
-        """
+        """`bound` moved by Δ outwards (way 1) or inwards (-1), between the floor and the hard bounds."""
         if way == 0:
             return bound
         shift = self._delta[i] * way * (-1 if side == "low" else 1)

@@ -60,7 +60,11 @@ class Servo:
             return protocol.ACCESS  # these are locked while the motor is on
         if self.tripped and end > 100:
             return protocol.ACCESS  # goals are locked until the watchdog register is written 0
-        for register, allowed in ((TORQUE_ENABLE, (0, 1)), (OPERATING_MODE, MODES), (BUS_WATCHDOG, range(128))):
+        for register, allowed in (
+            (TORQUE_ENABLE, (0, 1)),
+            (OPERATING_MODE, MODES),
+            (BUS_WATCHDOG, range(128)),
+        ):
             if address <= register < end and data[register - address] not in allowed:
                 return protocol.RANGE
         if address < GOAL_CURRENT + 2 and end > GOAL_CURRENT:
@@ -116,7 +120,9 @@ class Bus:
         for each in addressed:
             each.heard_s = now_s
         if code == protocol.PING:
-            return b"".join(self._status(each, 0, bytes(each.table[0:2]) + bytes(each.table[6:7])) for each in addressed)
+            return b"".join(
+                self._status(each, 0, bytes(each.table[0:2]) + bytes(each.table[6:7])) for each in addressed
+            )
         assert servo is not None
         if code == protocol.READ:
             if len(data) != 4:

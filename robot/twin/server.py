@@ -146,14 +146,26 @@ class TwinServer:
                 reality.reset(position, velocity, int(request["noise_seed"]))
                 return {"ok": True}
             if do == "ping":
-                return {"ok": True, "mode": "realtime" if reality.realtime else "lockstep", "pid": os.getpid()}
+                return {
+                    "ok": True,
+                    "mode": "realtime" if reality.realtime else "lockstep",
+                    "pid": os.getpid(),
+                }
             if do == "record":
                 position, velocity = reality.model.state
-                state = {"joint_position": position, "joint_velocity": velocity, "time_s": reality.model.time_s}
-                return {"ok": True, "events": list(reality.events), "state": state, "corrupt": reality.bus.corrupt}
+                state = {
+                    "joint_position": position,
+                    "joint_velocity": velocity,
+                    "time_s": reality.model.time_s,
+                }
+                return {
+                    "ok": True,
+                    "events": list(reality.events),
+                    "state": state,
+                    "corrupt": reality.bus.corrupt,
+                }
             return {"error": f"unknown request '{do}'; accepted are reset, ping, record"}
         except RobotError as error:
             return {"error": str(error)}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             return {"error": f"request not understood ({type(error).__name__}: {error})"}
-

@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.randomization.parameters import ParameterSpace, Ranges
 from pipeline.gap import gap, success_block
-from pipeline.report import build_summary, stage_row
+from pipeline.report import build_summary
 from pipeline.stages import resolve_stages
 
 EPISODES = 40
@@ -73,7 +73,7 @@ def synthetic_run(space: ParameterSpace, seed: int = 0) -> tuple[list[dict[str, 
             }
         )
         if updates in ends:
-            rows.append(stage_row(stage, i, sim, real, measured))
+            rows.append(stage_row(stage.name, stage.sim_ratio, stage.dr_strength, i, sim, real, measured))
     final_real = rng.random(100) < 0.98
     final_sim = np.ones(100, bool)
     summary = build_summary(
@@ -93,6 +93,19 @@ def synthetic_run(space: ParameterSpace, seed: int = 0) -> tuple[list[dict[str, 
         },
     )
     return results, summary
+
+
+def stage_row(
+    name: str, sim_ratio: float, dr_strength: float, ranges_version: int, sim, real, gap
+) -> dict[str, Any]:
+    """A row as a run's results carry it."""
+    head = {
+        "name": name,
+        "sim_ratio": sim_ratio,
+        "dr_strength": dr_strength,
+        "ranges_version": ranges_version,
+    }
+    return {**head, "sim": sim, "real": real, "gap": gap}
 
 
 def _block(rng: np.random.Generator, rate: float, n: int) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from envs.tasks.cartpole import PARAMETERS
 from pipeline import figure, report
-from pipeline.report import build_summary, stage_row, stage_table, write_report, write_summary
-from pipeline.stages import resolve_stages
-from tests.pipeline.synthetic import synthetic_run
+from pipeline.report import build_summary, stage_table, write_report, write_summary
+from tests.pipeline.synthetic import stage_row, synthetic_run
 
 KEYS = "run task seed wall_s env_steps updates robot_s robot_episodes stages final versions".split()
 ROW_KEYS = "name sim_ratio dr_strength ranges_version sim real gap".split()
@@ -45,10 +44,27 @@ def test_summary_has_exactly_the_documented_keys(run):
     assert {"python", "ray", "numpy"} <= set(summary["versions"])
 
 
+def summary_of(**changes: Any) -> dict[str, Any]:
+    whole: dict[str, Any] = dict(
+        run="r",
+        task="t",
+        seed=3,
+        wall_s=1.5,
+        env_steps=10,
+        updates=5,
+        robot_s={"collection": 1.23456, "maintenance": 9.0},
+        robot_episodes=0,
+        stages=[],
+        final={"sim": BLOCK, "real": BLOCK, "gap": GAP},
+        versions={"python": "3"},
+    )
+    return build_summary(**{**whole, **changes})
+
+
 def test_extra_keys_of_blocks_are_cut_and_missing_blocks_are_empty():
-    stage = resolve_stages("nominal")[0]
-    row = stage_row(stage, 4, {**BLOCK, "updates": 7}, None, {**GAP, "paired": True})
-    assert row == {
+    row = stage_row("nominal", 1.0, 0.0, 4, {**BLOCK, "updates": 7}, None, {**GAP, "paired": True})
+    (kept,) = summary_of(stages=[{**row, "why": "12000 updates are spent"}])["stages"]
+    assert kept == {
         "name": "nominal",
         "sim_ratio": 1.0,
         "dr_strength": 0.0,
@@ -56,23 +72,16 @@ def test_extra_keys_of_blocks_are_cut_and_missing_blocks_are_empty():
         "sim": BLOCK,
         "real": {},
         "gap": GAP,
+        "why": "12000 updates are spent",
     }
-    assert stage_row(stage, 4, {}, None, {})["sim"] == {}
+    assert summary_of(final={})["final"] == {"sim": {}, "real": {}, "gap": {}}
 
 
 def test_summary_is_plain_json(tmp_path):
-    numbers = build_summary(
-        run="r",
-        task="t",
-        seed=np.int64(3),  # type: ignore[arg-type]
-        wall_s=np.float32(1.5),  # type: ignore[arg-type]
-        env_steps=10,
-        updates=5,
-        robot_s={"collection": 1.23456, "maintenance": 9.0},
-        robot_episodes=0,
-        stages=[],
+    numbers = summary_of(
+        seed=np.int64(3),
+        wall_s=np.float32(1.5),
         final={"sim": {**BLOCK, "mean_return": float("nan")}, "real": None, "gap": None},
-        versions={"python": "3"},
     )
     read = json.loads(write_summary(tmp_path, numbers).read_text())
     assert read == numbers
@@ -111,8 +120,8 @@ def test_table_shows_every_stage_and_the_verdicts(run):
     ):
         assert word in text
     assert "0.99 [0.95, 1.00] n=100" in text
-    empty = {**summary, "stages": [stage_row(resolve_stages("nominal")[0], 0, None, None, None)]}
-    console.print(stage_table(empty))
+    unmeasured = stage_row("nominal", 1.0, 0.0, 0, None, None, None)
+    console.print(stage_table(summary_of(stages=[unmeasured], final={})))
     assert "nominal" in console.export_text()
 
 

@@ -158,6 +158,14 @@ def test_stop_saves_episodes_where_the_answer_is_plain():
     assert SequentialStop(0.7, 20, 8).settled(7, 10) == "fail"
 
 
+def test_stop_flies_on_until_a_demotion_is_certain():
+    plain, demotable = SequentialStop(0.7, 20, 8), SequentialStop(0.7, 20, 8, demote_below=0.2)
+    assert plain.settled(0, 8) == "fail" and demotable.settled(0, 8) is None
+    successes, n, settled = fly(demotable, np.zeros(20, bool))
+    assert settled == "fail" and wilson(successes, n)[1] < 0.2
+    assert demotable.settled(3, 10) == "fail"  # even ten more failures would not demote
+
+
 @settings(max_examples=200, deadline=None)
 @given(threshold=st.floats(0.05, 0.95), planned=st.integers(1, 60), data=st.data())
 def test_an_early_answer_is_the_gates_answer(threshold: float, planned: int, data):

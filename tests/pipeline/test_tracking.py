@@ -120,7 +120,7 @@ def test_ordinary_keys_are_kept():
 def test_params_are_flat_and_without_secrets():
     nested = {
         "learner": {"lr": 7e-4, "hidden": [64, 64]},
-        "stages": "default",
+        "stages": [{"name": "mixed", "updates": 10}],
         "adr": {},
         "port": None,
         "server": {"api_token": "t0p", "password": None},
@@ -128,7 +128,8 @@ def test_params_are_flat_and_without_secrets():
     }
     params = clean_params(nested)
     assert params["learner.lr"] == "0.0007" and params["learner.hidden"] == "[64, 64]"
-    assert (params["stages"], params["adr"], params["port"]) == ("default", "{}", "null")
+    assert (params["stages.0.name"], params["stages.0.updates"]) == ("mixed", "10")
+    assert (params["adr"], params["port"]) == ("{}", "null")
     assert params["server.api_token"] == "***" and params["server.password"] == "null"
     assert len(params["long"]) == 500 and params["long"].endswith("…")
 
@@ -186,12 +187,19 @@ def test_a_run_is_recorded_and_resumed_as_one(root, client, tmp_path, results):
 
 
 def test_a_sweep_gets_one_run_a_trial(root, client, tmp_path, results):
-    sweep = callback(root, tmp_path / "sweep", per_trial=True)
+    run_dir = tmp_path / "sweep"
+    sweep = callback(root, run_dir, per_trial=True)
     for name in ("a", "b"):
-        sweep.log_trial_result(1, trial(name), results[0])
-    assert sweep.finish() is None
-    names = [run_of(client, tmp_path / "sweep", key).info.run_name for key in ("a", "b")]
-    assert names == ["sweep a", "sweep b"]
+        chosen = SimpleNamespace(trial_id=name, evaluated_params={"learner.tau": name})
+        sweep.log_trial_result(1, chosen, results[0])
+        (run_dir / f"{name}.txt").write_text(name)
+    (run_dir / "config.yaml").write_text("seed: 3")
+    own = {name: [run_dir / f"{name}.txt"] for name in ("a", "b")}
+    assert sweep.finish([run_dir / "config.yaml"], by_trial=own) is None
+    for name in ("a", "b"):
+        run = run_of(client, run_dir, name)
+        assert (run.info.run_name, run.data.params) == (f"sweep {name}", {"seed": "3", "learner.tau": name})
+        assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"config.yaml", f"{name}.txt"}
 
 
 def test_a_run_the_server_does_not_know_is_begun_anew(root, client, tmp_path):

@@ -12,7 +12,13 @@ from envs.task import Task
 
 
 def linear_policy(
-    task: Task, gains: np.ndarray, *, log_std: float = -2.0, run: str = "run", version: int = 1, overrides=None
+    task: Task,
+    gains: np.ndarray,
+    *,
+    log_std: float = -2.0,
+    run: str = "run",
+    version: int = 1,
+    overrides=None,
 ) -> bytes:
     """Bytes of a policy whose mean is `gains` (policy_size, action_size) applied to the observation."""
     gains = np.asarray(gains, np.float32).reshape(task.policy_size, task.action_size)

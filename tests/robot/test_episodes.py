@@ -88,7 +88,9 @@ def test_the_schema_is_plain_parquet(tmp_path):
 
 
 def test_kill_in_the_middle_of_an_episode_loses_no_announced_one(tmp_path):
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert writer.stdout is not None
     announced = [writer.stdout.readline().strip() for _ in range(5)]
     time.sleep(0.0137)  # anywhere in the next one
@@ -116,7 +118,12 @@ def test_torn_damaged_and_missing_files_are_named(tmp_path):
     again = EpisodeStore(tmp_path)
     assert len(again) == 3 and again.next_id("r") == "r-000004"
     problems = again.verify()
-    assert set(problems) == {"r-000001.parquet", "r-000002.parquet", "r-000003.parquet", "r-000004.parquet.tmp"}
+    assert set(problems) == {
+        "r-000001.parquet",
+        "r-000002.parquet",
+        "r-000003.parquet",
+        "r-000004.parquet.tmp",
+    }
     with pytest.raises(RobotError, match="damaged"):
         again.read("r-000001")
     assert same(again.read("r-000000"), make_episode("r-000000", 10))

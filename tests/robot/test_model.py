@@ -26,8 +26,12 @@ def plain(hidden: Hidden, start, commands, seed) -> tuple[np.ndarray, np.ndarray
     """States and measurements after each control period, with the lag, latency and noise written out."""
     model = mujoco.MjModel.from_xml_string(
         PLAIN.format(
-            g=hidden.gravity_m_s2, coulomb=hidden.cart_coulomb_n, viscous=hidden.cart_viscous_n_s_m,
-            cart=hidden.cart_mass_kg, hinge=hidden.hinge_coulomb_nm, pole=hidden.pole_mass_kg,
+            g=hidden.gravity_m_s2,
+            coulomb=hidden.cart_coulomb_n,
+            viscous=hidden.cart_viscous_n_s_m,
+            cart=hidden.cart_mass_kg,
+            hinge=hidden.hinge_coulomb_nm,
+            pole=hidden.pole_mass_kg,
             i=hidden.pole_mass_kg * 0.16 / 12,
         )  # fmt: skip
     )
@@ -84,7 +88,9 @@ def test_equals_the_definition_written_out(seed, start, commands, scale):
     np.testing.assert_allclose(states, expected_states, atol=1e-7)
     quantum = hidden.angle_quantum_rad
     np.testing.assert_allclose(measured[:, [0, 1, 3]], expected_measured[:, [0, 1, 3]], atol=1e-7)
-    assert np.max(np.abs(measured[:, 2] - expected_measured[:, 2])) < quantum * 1.01  # a tie may round either way
+    assert (
+        np.max(np.abs(measured[:, 2] - expected_measured[:, 2])) < quantum * 1.01
+    )  # a tie may round either way
 
 
 def test_same_seed_same_world_whatever_came_before():
