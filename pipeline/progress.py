@@ -125,12 +125,10 @@ class ProgressCallback(Callback):
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if self._display is not None:
-            if self._display is not None:
             self._display.update(result, trial_label(trial))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         if self._display is not None:
-            if self._display is not None:
             self._display.message(f"trial {trial_label(trial) or trial.trial_id} failed; see {trial.path}")
 
 
