@@ -39,9 +39,7 @@ class Span:
 
 
 def superseded_removed(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Results in the order of their updates, without those that a resume from an older checkpoint ran
-    again.
-    """
+    """Results in the order of their updates, without those that a resumed run made again."""
     kept: list[Mapping[str, Any]] = []
     for result in results:
         updates = _updates(result)
@@ -52,9 +50,7 @@ def superseded_removed(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str
 
 
 def curve(results: Sequence[Mapping[str, Any]], key: str) -> Curve:
-    """Every distinct block `key` of the results, at the updates of its policy (`updates` in the block) if
-    it says so.
-    """
+    """Every distinct block `key` of the results, at the updates of its policy if it says so."""
     points: dict[float, Mapping[str, Any]] = {}
     last: Any = None
     for result in results:

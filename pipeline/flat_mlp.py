@@ -1,7 +1,8 @@
 """ReLU multilayer perceptrons inside flat vectors, with forward and backward passes written out.
 
-Matrix products go to torch's BLAS, or to oneDNN from the size on where it wins: on the CPUs measured (AMD Zen 5) MKL
-stays near 110 GFLOP/s a core at any size, while oneDNN reaches 240 for 256 x 256 layers but costs 10 us a call.
+Matrix products go to torch's BLAS, or to oneDNN where the layer is wide enough for it to win. On the CPU measured
+(AMD Zen 5, one core) MKL stays near 110 GFLOP/s at any size; oneDNN reaches 160 for 128 x 128 layers and 240 for
+256 x 256, but costs some 10 us a call.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-ALIGNMENT = 16  # floats; every tensor in a flat vector begins on a cache line
-FEW, MANY = 1 << 22, 1 << 22  # multiply-adds from which oneDNN wins: with fused bias and ReLU, and with a copy after it
+ALIGNMENT = 16  # floats: every tensor in a flat vector begins on a cache line
+WIDE = 1 << 22  # multiply-adds in one product from which oneDNN is used
 
 
 class Layer(NamedTuple):
@@ -27,73 +28,118 @@ class Layout:
 
     def __init__(self, sizes: Sequence[int]):
         self.sizes = tuple(sizes)
-        self.length = sum(
-            _aligned(inputs * outputs) + _aligned(outputs)
-            for inputs, outputs in zip(self.sizes[:-1], self.sizes[1:], strict=True)
-        )
+        self.length = sum(_aligned(i * o) + _aligned(o) for i, o in self._pairs())
 
     def layers(self, flat: torch.Tensor) -> list[Layer]:
-        """Views of `flat`, of `length` elements. The first weight lies transposed: its gradient is faster that way."""
+        """Views of `flat`, of `length` elements.
+
+        The first weight lies transposed, because the product that gives its gradient is faster that way when the
+        number of inputs is not a multiple of the vector width.
+        """
         views, start = [], 0
-        for index, (inputs, outputs) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+        for inputs, outputs in self._pairs():
             weight = flat[start : start + inputs * outputs]
+            weight = weight.view(outputs, inputs) if views else weight.view(inputs, outputs).t()
             start += _aligned(inputs * outputs)
-            bias = flat[start : start + outputs]
+            views.append(Layer(weight, flat[start : start + outputs]))
             start += _aligned(outputs)
-            views.append(Layer(weight.view(outputs, inputs) if index else weight.view(inputs, outputs).t(), bias))
         return views
 
     def tensors(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Weight and bias of each layer in turn, the order of `nn.Sequential.parameters()`."""
         return [tensor for layer in self.layers(flat) for tensor in layer]
 
+    def _pairs(self) -> list[tuple[int, int]]:
+        return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
 
 class FlatMLP:
-    """One MLP over its slice of a flat parameter vector, for batches of `rows` rows.
+    """One MLP over its slice of a flat parameter vector, between fixed buffers.
 
-    `gradients` is the slice of the gradient vector, or None for a network that is not trained.
+    The caller fills `inputs` (rows, in), calls `forward` and reads `output` (rows, out). To go back it fills `delta`
+    (back_rows, out) with the loss gradient at the first rows of the output and calls `backward`; this writes the
+    parameter gradients, from the first `trained_rows` alone, and `first_delta` (back_rows, width), the loss gradient
+    at the first layer's sum.
     """
 
-    def __init__(self, layout: Layout, rows: int, parameters: torch.Tensor, gradients: torch.Tensor | None = None):
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: torch.Tensor,
+        inputs: torch.Tensor,
+        gradients: torch.Tensor | None = None,
+        back_rows: int = 0,
+        trained_rows: int = 0,
+    ):
         self.layers = layout.layers(parameters)
-        self._gradients = [] if gradients is None else layout.layers(gradients)
-        self._buffers = [parameters.new_empty(rows, width) for width in layout.sizes[1:]]
-        self._deltas = [] if gradients is None else [parameters.new_empty(rows, width) for width in layout.sizes[1:-1]]
-        self._activations: list[torch.Tensor] = []
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(rows, in) to (rows, out). Inputs and activations are kept for `backward`."""
-        self._activations = [inputs]
-        last = len(self.layers) - 1
+        self.inputs = inputs
+        self._ups: list[_Up] = []
+        self._downs: list[_Down] = []
         for index, layer in enumerate(self.layers):
-            inputs = _linear(inputs, layer, index < last, self._buffers[index])
-            self._activations.append(inputs)
-        return inputs
+            self._ups.append(_Up(layer, inputs, last=index == len(self.layers) - 1))
+            inputs = self._ups[-1].output
+        self.output = inputs
+        if gradients is None:
+            return
+        self.delta = delta = parameters.new_empty(back_rows, layout.sizes[-1])
+        for index, gradient in reversed(list(enumerate(layout.layers(gradients)))):
+            step = _Down(self._ups[index], gradient, delta, trained_rows, first=index == 0)
+            self._downs.append(step)
+            delta = step.passed
+        self.first_delta = delta
 
-    def backward(self, delta: torch.Tensor, trained: int) -> torch.Tensor:
-        """Carry the loss gradient at the output of the first rows, `delta` (k, out), back to the first layer.
+    def forward(self) -> None:
+        for step in self._ups:
+            step.run()
 
-        Parameter gradients are written for the first `trained` rows of these. Returns the gradient (k, width) at the
-        first layer's sum.
-        """
-        rows = len(delta)
-        for index in range(len(self.layers) - 1, -1, -1):
-            below = self._activations[index]
-            own = delta[:trained]
-            weight, bias = self._gradients[index]
-            if index:
-                _multiply(own.t(), below[:trained], weight)
-            else:
-                _multiply(below[:trained].t(), own, weight.t())
-            torch.sum(own, 0, out=bias)
-            if index:
-                below = below[:rows]
-                delta = _product(delta, self.layers[index].weight, self._deltas[index - 1][:rows])
-                _relu_gradient(delta, below, 0.0, grad_input=delta)
-        return delta
+    def backward(self) -> None:
+        for step in self._downs:
+            step.run()
 
 
-_onednn_linear = torch.ops.mkldnn._linear_pointwise.default if torch.backends.mkldnn.is_available() else None
+class _Up:
+    """output = inputs @ weight.T + bias, through a ReLU unless it is the last layer."""
+
+    def __init__(self, layer: Layer, inputs: torch.Tensor, last: bool):
+        self.layer, self.inputs, self._last = layer, inputs, last
+        self._transposed = layer.weight.t()
+        self.output = inputs.new_empty(len(inputs), len(layer.bias))
+        self._wide = _prefers_onednn(inputs, len(layer.bias)) and not last
+
+    def run(self) -> None:
+        if self._wide:
+            self.output.copy_(_linear(self.inputs, self.layer.weight, self.layer.bias, "relu", [], ""))
+            return
+        torch.addmm(self.layer.bias, self.inputs, self._transposed, out=self.output)
+        if not self._last:
+            self.output.relu_()
+
+
+class _Down:
+    """Parameter gradients of one layer, and the gradient `passed` to the layer below."""
+
+    def __init__(self, up: _Up, gradient: Layer, delta: torch.Tensor, trained_rows: int, first: bool):
+        trained, inputs = delta[:trained_rows], up.inputs[:trained_rows]
+        self._trained, self._bias = trained, gradient.bias
+        if first:  # its weight lies transposed
+            self._left, self._right, self._weight_gradient = inputs.t(), trained, gradient.weight.t()
+        else:
+            self._left, self._right, self._weight_gradient = trained.t(), inputs, gradient.weight
+        self._wide = _prefers_onednn(self._left, self._right.shape[1])
+        self._first, self._delta, self._weight = first, delta, up.layer.weight
+        self._below = up.inputs[: len(delta)]
+        self._wide_passed = _prefers_onednn(delta, self._weight.shape[1])
+        self.passed = delta if first else delta.new_empty(len(delta), self._weight.shape[1])
+
+    def run(self) -> None:
+        _multiply(self._left, self._right, self._weight_gradient, self._wide)
+        torch.sum(self._trained, 0, out=self._bias)
+        if not self._first:
+            _multiply(self._delta, self._weight, self.passed, self._wide_passed)
+            _relu_gradient(self.passed, self._below, 0.0, grad_input=self.passed)
+
+
+_linear = torch.ops.mkldnn._linear_pointwise.default if torch.backends.mkldnn.is_available() else None
 _relu_gradient = torch.ops.aten.threshold_backward.grad_input
 
 
@@ -101,28 +147,13 @@ def _aligned(length: int) -> int:
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
-def _prefers_onednn(a: torch.Tensor, columns: int, threshold: int) -> bool:
-    return a.numel() * columns >= threshold and _onednn_linear is not None and a.dtype is torch.float32
+def _prefers_onednn(left: torch.Tensor, columns: int) -> bool:
+    return _linear is not None and left.dtype is torch.float32 and left.numel() * columns >= WIDE
 
 
-def _linear(inputs: torch.Tensor, layer: Layer, relu: bool, out: torch.Tensor) -> torch.Tensor:
-    """inputs @ weight.T + bias and perhaps ReLU, in `out` or in a new tensor."""
-    if _prefers_onednn(inputs, len(layer.bias), FEW):
-        return _onednn_linear(inputs, layer.weight, layer.bias, "relu" if relu else "none", [], "")
-    torch.addmm(layer.bias, inputs, layer.weight.t(), out=out)
-    return out.relu_() if relu else out
-
-
-def _product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """a @ b, in `out` or in a new tensor."""
-    if _prefers_onednn(a, b.shape[1], FEW):
-        return _onednn_linear(a, b.t(), None, "none", [], "")
-    return torch.mm(a, b, out=out)
-
-
-def _multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-    """out = a @ b."""
-    if _prefers_onednn(a, b.shape[1], MANY):
-        out.copy_(_onednn_linear(a, b.t(), None, "none", [], ""))
+def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, wide: bool) -> None:
+    """out = left @ right."""
+    if wide:
+        out.copy_(_linear(left, right.t(), None, "none", [], ""))
     else:
-        torch.mm(a, b, out=out)
+        torch.mm(left, right, out=out)

@@ -109,9 +109,7 @@ def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def write_report(run_dir: Path, results: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Path:
-    """Write `report.png` from all results of a run, oldest first; a resumed run's overlap is taken from the
-    later.
-    """
+    """Write `report.png` from all results of a run, oldest first, a resumed run's overlap included."""
     from pipeline.figure import draw  # matplotlib takes a second to import
 
     path = Path(run_dir) / "report.png"
@@ -149,7 +147,7 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the documented keys first, its blocks cut to theirs, and then whatever else the run noted."""
+    """A row: documented keys first, its blocks cut to theirs, then whatever else the run noted."""
     head = {key: row[key] for key in ROW_KEYS}
     notes = {key: value for key, value in row.items() if key not in (*head, "sim", "real", "gap")}
     return {**head, **measured(row["sim"], row["real"], row["gap"]), **notes}

@@ -6,9 +6,11 @@ A run folder holds config.yaml, policy.onnx, summary.json, report.png, `robot/` 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from rich.console import Console
 
 from pipeline.config import Experiment, load_experiment, save_experiment
 from pipeline.report import build_summary, stage_table, write_report, write_summary
+from robot.interface import RobotError
 
 CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = "config.yaml", "summary.json", "policy.onnx", "started.json"
 TUNE_DIR, ROBOT_DIR = "tune", "robot"
@@ -133,6 +136,7 @@ def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool)
         warn=lambda sentence: console.print(f"[yellow]{sentence}[/yellow]"),
     )
     tracking.start()
+    _import_ahead()
     with Progress(console, experiment, run_dir.name) as progress, _ray(experiment):
         with _robot(experiment, run_dir) as robot_actor:
             callbacks = [ProgressCallback(progress), tracking]
@@ -153,6 +157,11 @@ def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool)
         console.print(f"[yellow]{problem}[/yellow]")
     console.print(f"Run folder: {run_dir}")
     return summary
+
+
+def _import_ahead() -> None:
+    """Import RLlib while Ray starts: both take seconds and neither needs the other."""
+    threading.Thread(target=importlib.import_module, args=("pipeline.algorithm",), daemon=True).start()
 
 
 def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callbacks: list, restore: bool) -> Any:
@@ -257,6 +266,8 @@ def _robot(experiment: Experiment, run_dir: Path) -> Iterator[str]:
         .remote(experiment.robot.model_dump(mode="json"), experiment.task, str(run_dir / ROBOT_DIR))
     )
     try:
+        if problem := ray.get(actor.opened.remote()):
+            raise RobotError(problem)
         yield name
     finally:
         try:

@@ -60,9 +60,7 @@ class Gate(BaseModel):
 
 
 class StageSettings(BaseModel):
-    """One stage: what it trains on, how long at most, and when it may be entered, left and fallen back
-    from.
-    """
+    """One stage: what it trains on, how long at most, and when it is entered, left and fallen back from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

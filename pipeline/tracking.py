@@ -116,9 +116,7 @@ class MlflowWriter:
         self._put("end", key, status)
 
     def close(self, timeout_s: float | None = None) -> str | None:
-        """Write what is queued, within `timeout_s` (default `flush_s`); a sentence if something was not
-        recorded.
-        """
+        """Write what is queued, within `timeout_s` (default `flush_s`); a sentence if any was lost."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)

@@ -62,7 +62,7 @@ class MLflowCallback(LoggerCallback):
         status: str = "FINISHED",
         by_trial: Mapping[str, Sequence[Path]] | None = None,
     ) -> str | None:
-        """Attach the artifacts, close the MLflow runs and wait up to `flush_s`; a sentence if anything was lost.
+        """Attach the artifacts, close the MLflow runs and wait up to `flush_s`; a sentence if any was lost.
 
         Of a sweep, every run gets `artifacts` and what `by_trial` has under its trial's id.
         """

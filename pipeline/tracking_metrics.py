@@ -16,7 +16,7 @@ SECRET = re.compile(r"token|password|secret|credential|api_?key", re.IGNORECASE)
 
 
 def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Finite numbers of one result: progress, stage, simulation, robot use, losses, and both ends of ranges."""
+    """Finite numbers of one result: progress, stage, simulation, robot use, losses, ends of ranges."""
     metrics = {key: value for group in EVERY_RESULT for key, value in _numbers(result.get(group), group)}
     adr = result.get("adr") or {}
     metrics.update(

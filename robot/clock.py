@@ -10,7 +10,7 @@ EDGES_MS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
 
 class Clock:
-    """Ticks of a fixed period on the monotonic clock. A loop that falls a whole period behind skips the missed ticks.
+    """Ticks of a fixed period on the monotonic clock; a loop a whole period behind skips the missed ticks.
 
     In lockstep the world waits, so `wait` returns at once and lateness means nothing.
     """

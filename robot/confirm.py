@@ -13,14 +13,14 @@ LOOK_S = 0.1
 
 
 class Confirmer:
-    """Questions go to `directory/confirm_question.json`; `answer` (a command, another program) resolves them."""
+    """Questions go to `directory/confirm_question.json`; `answer`, in any program, resolves them."""
 
     def __init__(self, directory: Path | str, timeout_s: float) -> None:
         self._question, self._answer = _files(directory)
         self._timeout_s = timeout_s
 
     def ask(self, question: str) -> str:
-        """Wait for a yes and return who gave it; raises RobotError on a no, or when nobody answers in time."""
+        """Wait for a yes and return who gave it; raises RobotError on a no, or if nobody answers in time."""
         number = time.time_ns()
         self._answer.unlink(missing_ok=True)
         durable.write(self._question, json.dumps({"number": number, "question": question}).encode())

@@ -5,9 +5,9 @@ One Parquet file for each episode, one row for each control step, one row group:
     observation, next_observation   list<float32>   the policy group before and after the step
     policy_action                   list<float32>   what the policy asked, in [-1, 1]
     filtered                        list<float32>   what the safety filter let through, as an action
-    sent                            list<float32>   what really went to the motors, as an action: learn from this
+    sent                            list<float32>   what really went to the motors, as an action: learn from it
     reward                          float32         from the measured state after the step
-    terminated                      bool            the task failed; a safety stop or a time limit is not a failure
+    terminated                      bool            the task failed; a stop or a time limit is no failure
     joint_position, joint_velocity  list<float32>   measured after the step, SI units
     t_mono_s, t_wall_s              float64         when the observation before the step was captured
     intervention                    string          the limits that changed the command, joined by '+'
@@ -83,7 +83,7 @@ class RobotEpisode:
 
 
 class EpisodeStore:
-    """Episodes in `directory`, in the order they were appended; an episode counts once the manifest names it."""
+    """Episodes in `directory`, in the order of appending; one counts once the manifest names it."""
 
     def __init__(self, directory: Path | str) -> None:
         self._directory = Path(directory)
@@ -113,6 +113,7 @@ class EpisodeStore:
         data = _encode(episode)
         durable.write(path, data)
         self._enter(name, data)
+        durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
 
     def list(self) -> list[EpisodeMeta]:
         """The meta data of every episode, oldest first."""
@@ -126,7 +127,7 @@ class EpisodeStore:
         raise RobotError(f"episode {episode_id} is not in {self._directory}, which has {len(self)} episodes")
 
     def verify(self) -> dict[str, str]:
-        """What is wrong, by file name: damaged or missing episodes, and torn files of a crash. Empty: all is well."""
+        """What is wrong, by file name: damaged or missing episodes, torn files of a crash. Empty: nothing."""
         problems: dict[str, str] = {}
         for entry in self._entries:
             path = self._directory / entry["file"]
@@ -144,12 +145,13 @@ class EpisodeStore:
 
     def _enter(self, name: str, data: bytes) -> None:
         meta = json.loads(pq.read_schema(pa.BufferReader(data)).metadata[b"episode"])
-        entry = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "meta": meta}
-        self._entries.append(entry)
-        durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
+        self._entries.append({"file": name, "sha256": hashlib.sha256(data).hexdigest(), "meta": meta})
 
     def _adopt(self) -> None:
-        """Take in whole files that a crash kept from the manifest."""
+        """Take in whole files that a crash kept from the manifest; the next append writes them into it.
+
+        Opening a store changes nothing on disk, so one may read while another appends.
+        """
         known = {entry["file"] for entry in self._entries}
         for path in sorted(self._directory.glob("*.parquet")):
             if path.name not in known:

@@ -17,7 +17,7 @@ class RobotError(Exception):
 
 
 class RobotFault(RobotError):
-    """The robot or its link failed while in use. `link` says that communication, not the robot, is to blame."""
+    """The robot or its link failed while in use. `link`: communication, not the robot, is to blame."""
 
     def __init__(self, message: str, link: bool = False) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class RobotFault(RobotError):
 
 @dataclass(frozen=True)
 class RobotSpec:
-    """Constants of one robot. Joint arrays everywhere follow the order of `joints`, commands that of `actuated`."""
+    """Constants of one robot. Joint arrays follow the order of `joints`, commands that of `actuated`."""
 
     name: str
     joints: tuple[str, ...]

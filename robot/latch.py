@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from robot import durable
 from robot.interface import RobotError
 
 
 class Latch:
-    """The stop of one robot, kept in `directory/stop.json`; every change is a line in `directory/safety.jsonl`.
+    """The stop of one robot, kept in `directory/stop.json`; each change is a line in `safety.jsonl`.
 
     A session that ended without being closed leaves its mark behind, and the next one comes up stopped.
     """
@@ -22,6 +24,7 @@ class Latch:
         self._stop = self._directory / "stop.json"
         self._mark = self._directory / "session.json"
         self._log = self._directory / "safety.jsonl"
+        self._lock: BinaryIO | None = None
         self._reason, self._kind = self._read()
 
     @property
@@ -31,11 +34,20 @@ class Latch:
 
     @property
     def kind(self) -> str:
-        """unsafe | link | unclosed; empty when it is not stopped. An unreadable or unnamed stop counts as unsafe."""
+        """unsafe | link | unclosed; empty when not stopped. A stop that cannot be read counts as unsafe."""
         return self._kind
 
     def open(self, who: str) -> None:
-        """A session begins to use the robot."""
+        """A session begins to use the robot; raises RobotError while another one does."""
+        lock = open(self._directory / "session.lock", "wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies
+        except OSError as error:
+            lock.close()
+            raise RobotError(
+                f"the robot of {self._directory} is in use by another session; end that one first"
+            ) from error
+        self._lock = lock
         if self._mark.exists():
             self.stop(
                 "the previous session ended without closing; look at the robot before it moves again",
@@ -46,6 +58,9 @@ class Latch:
     def close(self) -> None:
         """The session ends in order."""
         self._mark.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def stop(self, reason: str, kind: str = "unsafe") -> None:
         """Latch; the first reason stays. Durable on return."""

@@ -16,7 +16,7 @@ from robot.twin.process import TwinProcess
 
 
 def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> RobotSession:
-    """A connected session that keeps episodes, ledger and stops in `directory`; starts the twin when no port is given.
+    """A connected session that keeps episodes, ledger and stops in `directory`; on a new twin without a port.
 
     Raises RobotError with a sentence, and leaves no process behind, when anything cannot be had.
     """

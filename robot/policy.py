@@ -32,8 +32,9 @@ OUTPUTS = {"action", "mean", "log_std"}
 class ExportedPolicy:
     """A squashed Gaussian over actions in [-1, 1].
 
-    Input "policy" (N, policy_size) float32: scaled frames, oldest first. Outputs "action" = tanh(mean), "mean",
-    "log_std", each (N, action_size). `metadata` says for which task, how frames are made, version and run.
+    Input "policy" (N, policy_size) float32: scaled frames, oldest first. Outputs "action" = tanh(mean),
+    "mean", "log_std", each (N, action_size). `metadata` says for which task, how frames are made, version and
+    run.
     """
 
     def __init__(self, source: bytes | Path | str) -> None:
@@ -69,8 +70,8 @@ class ExportedPolicy:
             or inputs["policy"][-1] != metadata["policy_size"]
         ):
             raise RobotError(
-                f"policy: {name} has inputs {sorted(inputs)} and outputs {sorted(outputs)}; accepted is one input "
-                f"'policy' of {metadata['policy_size']} columns and {sorted(OUTPUTS)}"
+                f"policy: {name} has inputs {sorted(inputs)} and outputs {sorted(outputs)}; accepted is one "
+                f"input 'policy' of {metadata['policy_size']} columns and {sorted(OUTPUTS)}"
             )
         self._session = session
         self.metadata: Mapping[str, Any] = metadata
@@ -80,10 +81,10 @@ class ExportedPolicy:
     def act(
         self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0
     ) -> np.ndarray:
-        """Actions for (N, policy_size) observations; with standard normal `noise` (N, action_size), explored ones."""
+        """Actions for (N, policy_size) observations, explored with standard normals (N, action_size)."""
         if noise is None or explore == 0.0:
-            return self._session.run(["action"], {"policy": observation})[0]
-        mean, log_std = self._session.run(["mean", "log_std"], {"policy": observation})
+            return np.asarray(self._session.run(["action"], {"policy": observation})[0])
+        mean, log_std = map(np.asarray, self._session.run(["mean", "log_std"], {"policy": observation}))
         return np.tanh(mean + explore * np.exp(log_std) * noise.astype(np.float32))
 
     def check(self, task: Task) -> None:
@@ -98,8 +99,8 @@ class ExportedPolicy:
         for key, value in wanted.items():
             if self.metadata[key] != value:
                 raise RobotError(
-                    f"policy: its {key} is {self.metadata[key]!r}, but task {task.name} has {value!r}; accepted is a "
-                    "policy exported for this task"
+                    f"policy: its {key} is {self.metadata[key]!r}, but {task.name} has {value!r}; accepted is "
+                    "a policy exported for this task"
                 )
         if not np.allclose(self.metadata["frame_scale"], task.frame_scale, rtol=1e-6):
             raise RobotError(

@@ -77,8 +77,9 @@ def rollout(
 ) -> Recording:
     """Drive an armed robot until the task fails, the time is over, or something stops it.
 
-    `noise` (max_steps, action_size) are the standard normals of an exploring policy. The last frame's action is what
-    was really sent. The motors are left as they are: the caller holds the robot, whatever happened here.
+    `noise` (max_steps, action_size) are the standard normals of an exploring policy. The last frame's action
+    is what was really sent. The motors are left as they are: the caller holds the robot, whatever happened
+    here.
     """
     record = Recording()
     history = HistoryStack(1, task.history, task.frame_size)

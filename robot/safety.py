@@ -26,10 +26,10 @@ class Filtered:
 class SafetyFilter:
     """Bounds commands (effort, N or N m) by the limits of each joint.
 
-    Whatever is asked: the effort limit is never exceeded; effort grows no faster than its rate (removing effort is
-    always allowed at once); a joint at its velocity or position limit, or about to pass the latter within
-    `lookahead_s`, gets no effort that drives it further; so does one that accelerates beyond its limit; a command or
-    observation that is not finite, or an observation that is too old, gives zero.
+    Whatever is asked: the effort limit is never exceeded; effort grows no faster than its rate (removing
+    effort is always allowed at once); a joint at its velocity or position limit, or about to pass the latter
+    within `lookahead_s`, gets no effort that drives it further; so does one that accelerates beyond its
+    limit; a command or observation that is not finite, or an observation that is too old, gives zero.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ def serve_twin(
 ) -> None:
     """Serve until Ctrl-C, SIGTERM, or until the file descriptor `lifeline` closes.
 
-    `ready` is called once with {port, technician, mode}, which are what a configuration puts under robot.port,
-    robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed at the end).
-    Raises RobotError when the hidden file is refused or the directory cannot be used.
+    `ready` is called once with {port, technician, mode}, which are what a configuration puts under
+    robot.port, robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed
+    at the end). Raises RobotError when the hidden file is refused or the directory cannot be used.
     """
     from robot.twin.hidden import load
 
@@ -45,8 +45,8 @@ def serve_twin(
             server = TwinServer(Reality(CartpoleModel(values), mode == "realtime"), place, lifeline)
         except OSError as error:
             raise RobotError(
-                f"the twin's directory {place} cannot be used ({error.strerror or error}); accepted is a directory "
-                "with a short path that can be written"
+                f"the twin's directory {place} cannot be used ({error.strerror or error}); accepted is a "
+                "directory with a short path that can be written"
             ) from error
         if mode == "realtime":
             with contextlib.suppress(OSError):  # where the user may; the twin works without

@@ -33,8 +33,8 @@ Purpose = Literal["collection", "evaluation"]
 class RobotSession:
     """One robot, one owner. Nothing reaches the motors but through `run_episode`, and so through the filter.
 
-    A stop (unsafe state, broken link, watchdog, `hold`) truncates the episode, keeps what was recorded, and stays
-    latched across restarts until `recover`. `hold` and `status` may be called from another thread.
+    A stop (unsafe state, broken link, watchdog, `hold`) truncates the episode, keeps what was recorded, and
+    stays latched across restarts until `recover`. `hold` and `status` may be called from another thread.
     """
 
     def __init__(
@@ -71,10 +71,17 @@ class RobotSession:
         """Open the link; moves nothing. After a session that was not closed, the robot comes up stopped."""
         if self._twin:
             self._twin.start()
-        if not self._opened:
+        fresh = not self._opened
+        if fresh:
             self._latch.open(self.settings.name)
             self._opened = True
-        self.robot.connect()
+        try:
+            self.robot.connect()
+        except RobotError:
+            if fresh:  # a robot that was never reached has not been left in the middle of anything
+                self._latch.close()
+                self._opened = False
+            raise
         self._connected = True
         if self.robot.spec.realtime and self._watchdog is None:
             self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
@@ -107,7 +114,7 @@ class RobotSession:
         return self._twin.pid if self._twin else None
 
     def hold(self, reason: str) -> Held:
-        """Stop now and stay stopped; returns what was observed of the motors. Latched even if the link fails."""
+        """Stop now and stay stopped; returns what was seen of the motors. Latched even if the link fails."""
         self._interrupted = self._interrupted or reason
         try:
             return self.robot.hold()
@@ -115,7 +122,7 @@ class RobotSession:
             self._latch.stop(reason)
 
     def recover(self, operator: str) -> None:
-        """The only way out of a stop: a person looked, and says who. Raises RobotError while the cause persists."""
+        """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
         if not operator.strip():
             raise RobotError(
                 "recover: no operator given; accepted is the name of the person who looked at the robot"
@@ -128,9 +135,10 @@ class RobotSession:
         self._interrupted, self._late = "", False
 
     def revive_twin(self) -> bool:
-        """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if it was done.
+        """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if done.
 
-        Only undoes a stop that says nothing about safety: a link that broke, or a session that ended unclosed.
+        Only undoes a stop that says nothing about safety: a link that broke, or a session that ended
+        unclosed.
         """
         allowed = self._twin is not None and self.settings.twin is not None and self.settings.twin.restart
         if not allowed or self._twin is None or self._latch.kind not in ("link", "unclosed"):
@@ -156,9 +164,9 @@ class RobotSession:
     ) -> RobotEpisode:
         """One episode from the task's starting state (seed, world, episode); durable in the store on return.
 
-        Raises RobotError while the robot is stopped or not connected, when the policy does not fit the task, or when
-        a person says no. A fault on the way is not raised: it ends the episode with `meta.stop`. An episode that ends
-        before its first step has no rows and is not stored.
+        Raises RobotError while the robot is stopped or not connected, when the policy does not fit the task,
+        or when a person says no. A fault on the way is not raised: it ends the episode with `meta.stop`. An
+        episode that ends before its first step has no rows and is not stored.
         """
         if self._latch.reason:
             raise RobotError(
@@ -245,7 +253,7 @@ class RobotSession:
         return "" if held.motors_off else "the motors did not go off at the end of the episode"
 
     def _judge(self, recording: Recording, held: str) -> tuple[str, bool]:
-        """Why the robot must stay stopped after this episode (empty: it need not), and whether the link is to blame."""
+        """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""
         if self._interrupted:
             return self._interrupted, self._late
         if recording.stop:

@@ -43,7 +43,7 @@ class SocketTechnician:
         return self._ask(do="ping")
 
     def record(self) -> dict[str, Any]:
-        """What the twin itself recorded: events of the motors and the true state. For tests and demonstrations."""
+        """What the twin itself recorded: events of the motors and the true state, for tests and demos."""
         return self._ask(do="record")
 
     def close(self) -> None:
@@ -67,8 +67,8 @@ class SocketTechnician:
         except OSError as error:
             self.close()
             raise RobotFault(
-                f"robot.technician: {self._path} does not answer ({error.strerror or error}); accepted is the socket "
-                "of a running twin",
+                f"robot.technician: {self._path} does not answer ({error.strerror or error}); accepted is "
+                "the socket of a running twin",
                 link=True,
             ) from error
         line, _, self._buffer = self._buffer.partition(b"\n")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 class Watchdog:
     """A thread in the driver's process that calls `on_expire` once when nothing fed it for `timeout_s`.
 
-    It needs the process to be alive; when the process dies, the servos' own bus watchdog or the hang-up of the line
-    does the same. Real time only: in lockstep time passes by commands alone.
+    It needs the process to be alive; when the process dies, the servos' own bus watchdog or the hang-up of
+    the line does the same. Real time only: in lockstep time passes by commands alone.
     """
 
     def __init__(self, timeout_s: float, on_expire: Callable[[], None]) -> None:

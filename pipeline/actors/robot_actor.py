@@ -19,7 +19,8 @@ import numpy as np
 
 from envs.registry import make_task
 from pipeline.robot_link import RobotRound, RoundReport
-from robot.episodes import RobotEpisode
+from robot.episodes import EpisodeMeta
+from robot.interface import RobotError
 from robot.policy import ExportedPolicy
 from robot.open import open_session
 from robot.session import RobotSession
@@ -34,14 +35,14 @@ LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
 @dataclass
 class _Progress:
     round: RobotRound
-    episodes: list[RobotEpisode] = field(default_factory=list)
+    episodes: list[EpisodeMeta] = field(default_factory=list)  # flown and durable
 
     @property
     def finished(self) -> bool:
         flown = len(self.episodes)
         if flown >= self.round.episodes or self.round.stop is None:
             return flown >= self.round.episodes
-        return self.round.stop.settled(sum(e.meta.success for e in self.episodes), flown) is not None
+        return self.round.stop.settled(sum(e.success for e in self.episodes), flown) is not None
 
 
 class FairQueue:
@@ -63,45 +64,46 @@ class FairQueue:
 
 
 class RobotActor:
-    """Owns the session of one robot. Every method returns at once; the robot moves in `_run`."""
+    """Owns the session of one robot. Every method returns at once; the robot moves in `_run`.
+
+    A robot that cannot be reached when the actor starts is tried again; `opened` tells why it failed.
+    """
 
     def __init__(self, settings: dict[str, Any], task: str, state_dir: str) -> None:
         self._settings = RobotSettings.model_validate(settings)
-        self._session: RobotSession = open_session(self._settings, make_task(task), Path(state_dir))
+        self._task, self._state_dir = make_task(task), Path(state_dir)
+        self._session: RobotSession | None = None
+        self._error = ""
+        self._open()
         self._lock = threading.Lock()
         self._queue = FairQueue()
         self._rounds: dict[str, _Progress] = {}
         self._closing = threading.Event()
         self._wake = threading.Event()
-        self._error = ""
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="robot-rounds", daemon=True)
         self._thread.start()
 
+    def opened(self) -> str:
+        """Empty once the robot is connected, otherwise a sentence that says why it is not."""
+        return "" if self._session is not None else self._error
+
     def submit(self, client: str, order: RobotRound) -> None:
         """Queue a round; a round already known is left as it is."""
         with self._lock:
-            if order.round_id in self._rounds:
-                return
-            store = self._session.store
-            known = [m.episode_id for m in store.list() if m.round_id == order.round_id and not m.void]
-            stored = [store.read(episode_id) for episode_id in known]
-            self._rounds[order.round_id] = _Progress(order, stored)
-            if not self._rounds[order.round_id].finished:
+            if order.round_id not in self._rounds:
+                self._rounds[order.round_id] = _Progress(order)
                 self._queue.put(client, order.round_id)
         self._wake.set()
 
     def poll(self, received: dict[str, int]) -> tuple[list[RoundReport], dict[str, Any]]:
         """For each round id, the episodes beyond the count already received; and the robot's status."""
         with self._lock:
-            reports = []
-            for round_id, count in received.items():
-                progress = self._rounds.get(round_id)
-                if progress is None:
-                    continue
-                new = [_digest(e) for e in progress.episodes[count:]]
-                reports.append(RoundReport(round_id, new, progress.finished))
-            return reports, self._status()
+            known = [(self._rounds[r], count) for r, count in received.items() if r in self._rounds]
+            news = [(p.round.round_id, p.episodes[count:], p.finished) for p, count in known]
+            status = self._status()
+        reports = [RoundReport(r, [self._digest(e) for e in episodes], done) for r, episodes, done in news]
+        return reports, status
 
     def status(self) -> dict[str, Any]:
         with self._lock:
@@ -109,11 +111,13 @@ class RobotActor:
 
     def hold(self, reason: str) -> None:
         """Stop the robot and latch."""
-        self._session.hold(reason)
+        if self._session is not None:
+            self._session.hold(reason)
 
     def recover(self, operator: str) -> None:
         """Release a latched stop, in an operator's name."""
-        self._session.recover(operator)
+        if self._session is not None:
+            self._session.recover(operator)
         self._wake.set()
 
     def close(self) -> None:
@@ -122,16 +126,17 @@ class RobotActor:
         self._wake.set()
         if self._settings.mode == "lockstep":
             self._thread.join(timeout=LOCKSTEP_EPISODE_S)
-        if self._thread.is_alive() and self._busy:
+        if self._session is not None and self._thread.is_alive() and self._busy:
             self._session.hold("the run was ended in mid-episode")
         self._thread.join(timeout=LOCKSTEP_EPISODE_S)
-        self._session.close()
+        if self._session is not None:
+            self._session.close()
 
     def pids(self) -> dict[str, int | None]:
         """This process and the twin's, for fault tests."""
-        return {"robot_actor": os.getpid(), "twin": self._session.twin_pid}
+        return {"robot_actor": os.getpid(), "twin": self._session.twin_pid if self._session else None}
 
-    # -- the control thread ---------------------------------------------------------------------------------------
+    # -- the control thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -146,12 +151,24 @@ class RobotActor:
                 else:
                     self._run_round(self._rounds[round_id])
             except Exception as error:  # noqa: BLE001  the thread must outlive any fault, with the robot stopped
-                log.exception("robot round failed")
-                self._error = f"{type(error).__name__}: {error}"
-                self._session.hold(self._error)
+                log.exception("a robot round failed")
+                self._error = str(error)
+                if self._session is not None:
+                    self._session.hold(f"{type(error).__name__}: {error}")
+
+    def _open(self) -> None:
+        try:
+            self._session = open_session(self._settings, self._task, self._state_dir)
+            self._error = ""
+        except RobotError as error:
+            self._error = str(error)
 
     def _ready(self) -> bool:
         """Connected and not stopped. A twin that died is revived if its settings allow; a robot never is."""
+        if self._session is None:
+            self._open()
+        if self._session is None:
+            return False
         return self._session.status().state != "stopped" or self._session.revive_twin()
 
     def _wait(self) -> None:
@@ -159,14 +176,16 @@ class RobotActor:
         self._wake.clear()
 
     def _run_round(self, progress: _Progress) -> None:
-        order = progress.round
-        policy = ExportedPolicy(order.policy)
+        order, policy, session = progress.round, ExportedPolicy(progress.round.policy), self._session
+        assert session is not None
+        with self._lock:  # what an earlier life of this actor has flown already
+            progress.episodes = [m for m in session.store.list() if m.round_id == order.round_id and not m.void]
         while not progress.finished and not self._closing.is_set():
             if not self._ready():
                 self._wait()
                 continue
             self._busy = True
-            episode = self._session.run_episode(
+            episode = session.run_episode(
                 policy,
                 purpose=order.purpose,
                 seed=order.seed,
@@ -178,31 +197,30 @@ class RobotActor:
             if episode.meta.void or not episode.meta.steps:
                 continue  # kept on disk and marked, but no measure of the policy; a stop is one: it failed
             with self._lock:
-                progress.episodes.append(episode)
+                progress.episodes.append(episode.meta)
         with self._lock:
             progress.round = replace(order, policy=b"")
 
     def _status(self) -> dict[str, Any]:
+        if self._session is None:
+            return {"state": "disconnected", "reason": self._error, "episodes": 0}
         status = self._session.status()
         return {
             "state": status.state,
             "reason": status.reason or self._error,
-            "ledger_s": self._session.ledger.totals(),
             "episodes": len(self._session.store),
         }
 
-
-def _digest(episode: RobotEpisode) -> dict[str, Any]:
-    """What the learner needs of an episode: outcome always, columns when it was flown to collect data."""
-    digest: dict[str, Any] = {"meta": asdict(episode.meta)}
-    if episode.meta.purpose == "collection":
-        c = episode.columns
-        digest["columns"] = {
-            "obs": np.asarray(c["observation"], np.float32),
-            "new_obs": np.asarray(c["next_observation"], np.float32),
-            "actions": np.asarray(c["sent"], np.float32),
-            "rewards": np.asarray(c["reward"], np.float32),
-            "terminateds": np.asarray(c["terminated"], bool),
-        }
-    return digest
-
+    def _digest(self, meta: EpisodeMeta) -> dict[str, Any]:
+        """What the learner needs of an episode: the outcome always, columns when it was flown to collect data."""
+        digest: dict[str, Any] = {"meta": asdict(meta)}
+        if meta.purpose == "collection" and self._session is not None:
+            c = self._session.store.read(meta.episode_id).columns
+            digest["columns"] = {
+                "obs": np.asarray(c["observation"], np.float32),
+                "new_obs": np.asarray(c["next_observation"], np.float32),
+                "actions": np.asarray(c["sent"], np.float32),
+                "rewards": np.asarray(c["reward"], np.float32),
+                "terminateds": np.asarray(c["terminated"], bool),
+            }
+        return digest

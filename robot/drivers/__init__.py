@@ -1,4 +1,4 @@
-"""Drivers by name. A driver is a class called with (settings, task) that satisfies `robot.interface.Robot`."""
+"""Drivers by name: classes called with (settings, task) that satisfy `robot.interface.Robot`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def make_robot(settings: RobotSettings, task: Task) -> Robot:
     missing = [joint for joint in task.actuated if joint not in settings.limits]
     if missing:
         raise RobotError(
-            f"robot.limits: the actuated joint '{missing[0]}' of {task.name} has no entry, and a robot without limits "
-            f"is refused; accepted is an entry for each of {', '.join(task.actuated)}"
+            f"robot.limits: the actuated joint '{missing[0]}' of {task.name} has no entry, and a robot "
+            f"without limits is refused; accepted is an entry for each of {', '.join(task.actuated)}"
         )
     unknown = [joint for joint in settings.limits if joint not in task.joints]
     if unknown:

@@ -1,6 +1,7 @@
 """Servos of the Dynamixel X series in current control, over Protocol 2.0 with the vendor's SDK.
 
-A joint that a command drives is a motor (goal current); any other is a servo with its torque off, read as encoder.
+A joint that a command drives is a motor (goal current); any other is a servo with its torque off, read as
+encoder.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ STILL_WAIT_S = 1.0
 class DynamixelRobot:
     """Satisfies `robot.interface.Robot`.
 
-    Commands go out as a sync write, which nobody answers; the next `observe` reads the goal back and raises RobotFault
-    if the motor does not have it. `hold` switches the torque off.
+    Commands go out as a sync write, which nobody answers; the next `observe` reads the goal back and raises
+    RobotFault if the motor does not have it. `hold` switches the torque off.
     """
 
     def __init__(self, settings: RobotSettings, task: Task) -> None:
@@ -68,8 +69,8 @@ class DynamixelRobot:
             servo = settings.servos[joint]
             if servo.effort_per_unit is None:
                 raise RobotError(
-                    f"robot.servos.{joint}.effort_per_unit: none given for an actuated joint; accepted is the N or N m "
-                    "of one unit of goal current"
+                    f"robot.servos.{joint}.effort_per_unit: none given for an actuated joint; accepted is "
+                    "the N or N m of one unit of goal current"
                 )
             self._motors.append((task.joints.index(joint), servo.id, servo.effort_per_unit))
         self._motor_rows = [row for row, _, _ in self._motors]
@@ -89,8 +90,8 @@ class DynamixelRobot:
             if not realtime and not _is_terminal(self._port):
                 link.close()
                 raise RobotError(
-                    f"robot.mode: lockstep on {self._port}, which is no pseudo-terminal; only a twin waits for "
-                    "commands, accepted is realtime"
+                    f"robot.mode: lockstep on {self._port}, which is no pseudo-terminal; only a twin waits "
+                    "for commands, accepted is realtime"
                 )
             self._link = link
             try:
@@ -106,8 +107,8 @@ class DynamixelRobot:
             except RobotFault as error:
                 self.disconnect()
                 raise RobotError(
-                    f"robot.port: no robot answers on {self._port} ({error}); accepted is a powered bus with servos "
-                    f"{', '.join(map(str, self._ids))} at {self._settings.baud} baud"
+                    f"robot.port: no robot answers on {self._port} ({error}); accepted is a powered bus with "
+                    f"servos {', '.join(map(str, self._ids))} at {self._settings.baud} baud"
                 ) from error
             self._trouble = ""
 

@@ -1,4 +1,4 @@
-"""The vendor's SDK with its two habits changed that cost real time: it polls the port, and it checks bytes slowly."""
+"""The vendor's SDK, but for two habits that cost time: it polls the port, and it checks bytes slowly."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class BlockingPort(PortHandler):
 
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802 (the vendor's name)
         super().setupPort(cflag_baud)
+        assert self.ser is not None
         self.ser.exclusive = True  # two programs on one bus would talk over each other
-        self.ser._reconfigure_port()
         self._fd = self.ser.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -103,7 +103,7 @@ class QuickPackets(Protocol2PacketHandler):
 
 
 class Link:
-    """Registers of servos over one serial line. Every failure is a RobotFault that says which servo and why."""
+    """Registers of servos over one serial line. Every failure is a RobotFault that says which and why."""
 
     def __init__(self, port: str, baud: int) -> None:
         self._name, self._baud = port, baud
@@ -122,7 +122,8 @@ class Link:
                 )
         except (SerialException, OSError, termios.error) as error:
             self.close()
-            text = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)
+            number = getattr(error, "errno", None)
+            text = os.strerror(number) if number else str(error)
             raise RobotError(f"robot.port: {self._name} cannot be opened ({text}); {accepted}") from error
 
     def patience(self, seconds: float) -> None:

@@ -83,7 +83,7 @@ class Servo:
 
 
 class Bus:
-    """Answers instructions. `on_write(servo, address, end)` hears of every accepted write, after it is stored."""
+    """Answers instructions. `on_write(servo, address, end)` hears of what was accepted, once stored."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Bus:
         return self._fast(listed, address, size)
 
     def _fast(self, servos: list[Servo], address: int, size: int) -> bytes:
-        """The one joined status of a fast sync read: each servo adds error, id, data and the checksum so far."""
+        """The joined status of a fast sync read: each servo adds error, id, data and the checksum so far."""
         length = (size + 4) * len(servos) + 1
         packet = protocol.HEADER + bytes((protocol.BROADCAST,)) + struct.pack("<H", length) + b"\x55"
         for servo in servos:

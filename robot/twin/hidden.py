@@ -39,7 +39,7 @@ class Hidden(BaseModel):
 
 
 def load(path: Path | str | None) -> Hidden:
-    """The values of a YAML file over the shipped ones; raises RobotError with a sentence naming file and key."""
+    """The values of a YAML file over the shipped ones; raises RobotError naming file and key."""
     path = DEFAULT if path is None else Path(path)
     known = ", ".join(Hidden.model_fields)
     try:

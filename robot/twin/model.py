@@ -1,7 +1,9 @@
-"""The physics of the cartpole reality: MuJoCo, with effects of its own between bus and motor and behind the sensors.
+"""The physics of the cartpole reality: MuJoCo, with own effects between bus and motor and behind the sensors.
 
 Nothing here is shared with the simulator's effects: another engine and other code are the point of a twin.
 """
+
+# pyright: reportAttributeAccessIssue=false  (the engine's names are made at run time)
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from robot.twin.hidden import Hidden
 STEP_S = 0.001
 CONTROL_STEPS = 20  # physics steps in one control period of 50 Hz
 MAX_FORCE_N = 10.0  # what the motor can do, whoever asks
+POLE_M = 0.4
 BUFFER_M = 0.8  # rubber buffers at the ends of the rail, beyond the 0.6 m that the task allows
 
 MJCF = """
@@ -28,7 +31,7 @@ MJCF = """
       <inertial pos="0 0 0" mass="{cart}" diaginertia="0.02 0.02 0.02"/>
       <body name="pole">
         <joint name="hinge" type="hinge" axis="0 1 0" frictionloss="{hinge}"/>
-        <inertial pos="0 0 0.2" mass="{pole}" diaginertia="{inertia} {inertia} 0.0001"/>
+        <inertial pos="0 0 {com}" mass="{pole}" diaginertia="{inertia} {inertia} 0.0001"/>
       </body>
     </body>
   </worldbody>
@@ -43,24 +46,32 @@ MJCF = """
 class CartpoleModel:
     """One cart, one pole, one belt motor. Angle zero is upright, positive towards +x.
 
-    A command passes latency with jitter, dead band, gain and a first-order lag; force noise is drawn once for each
-    control period. The lag is MuJoCo's exact filter, stepped at 1 ms, so between two events many steps are one call.
+    A command passes latency with jitter, dead band, gain and a first-order lag; force noise is drawn once for
+    each control period. The lag is MuJoCo's exact filter, stepped at 1 ms, so between two events many steps
+    are one call.
     """
 
     def __init__(self, hidden: Hidden) -> None:
         self._hidden = hidden
-        rod = hidden.pole_mass_kg * 0.4**2 / 12
         text = MJCF.format(
-            step=STEP_S, gravity=hidden.gravity_m_s2, coulomb=hidden.cart_coulomb_n, viscous=hidden.cart_viscous_n_s_m,
-            cart=hidden.cart_mass_kg, hinge=hidden.hinge_coulomb_nm, pole=hidden.pole_mass_kg, inertia=rod,
-            lag=max(hidden.lag_ms / 1e3, 1e-6), buffer=BUFFER_M,
-        )  # fmt: skip
+            step=STEP_S,
+            gravity=hidden.gravity_m_s2,
+            coulomb=hidden.cart_coulomb_n,
+            viscous=hidden.cart_viscous_n_s_m,
+            cart=hidden.cart_mass_kg,
+            hinge=hidden.hinge_coulomb_nm,
+            pole=hidden.pole_mass_kg,
+            inertia=hidden.pole_mass_kg * POLE_M**2 / 12,  # a thin rod
+            com=POLE_M / 2,
+            lag=max(hidden.lag_ms / 1e3, 1e-6),
+            buffer=BUFFER_M,
+        )
         self._model = mujoco.MjModel.from_xml_string(text)
         self._data = mujoco.MjData(self._model)
         self.reset([0.0, 0.0], [0.0, 0.0], 0)
 
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
-        """Start over in a state, (slider m, hinge rad) and rates, with everything random drawn from `noise_seed`."""
+        """Start over from (slider m, hinge rad) and rates, with everything random drawn from `noise_seed`."""
         mujoco.mj_resetData(self._model, self._data)
         self._data.qpos[:] = position
         self._data.qvel[:] = velocity
@@ -68,9 +79,7 @@ class CartpoleModel:
         self._bus_noise, self._force_noise, self._sensor_noise = (
             np.random.default_rng(one) for one in streams
         )
-        self._arrivals: deque[tuple[int, float]] = (
-            deque()
-        )  # (physics step, force N) on their way to the motor
+        self._arrivals: deque[tuple[int, float]] = deque()  # (physics step, N) on their way to the motor
         self._step = 0
         self._noise_until = 0
         self._measured_at = -1
@@ -118,7 +127,7 @@ class CartpoleModel:
             self._step = until
 
     def measure(self) -> tuple[float, float, float, float]:
-        """Slider m, slider m/s, hinge rad, hinge rad/s as the sensors have them; the same within one millisecond."""
+        """Slider m, slider m/s, hinge rad, hinge rad/s as the sensors have them, once each millisecond."""
         if self._measured_at != self._step:
             data, hidden = self._data, self._hidden
             noise = (self._sensor_noise.standard_normal(4) * hidden.sensor_noise_sd).tolist()

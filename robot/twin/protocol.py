@@ -17,7 +17,7 @@ ALERT = 0x80  # set in every status while the hardware error register is not zer
 
 
 def _table() -> list[int]:
-    """The checksum of each byte: CRC-16, polynomial 0x8005, no reflection, initial value 0 (CRC-16/BUYPASS)."""
+    """The checksum of each byte: CRC-16/BUYPASS (polynomial 0x8005, no reflection, initial value 0)."""
     rows = []
     for i in range(256):
         crc = i << 8
@@ -84,7 +84,7 @@ class Decoder:
                 del buffer[: len(HEADER)]
                 continue
             if len(buffer) < 7 + length:
-                # A false length would swallow what follows; a new header inside means this packet was cut short.
+                # A false length would swallow what follows; a header inside means this packet was cut.
                 again = buffer.find(HEADER, len(HEADER))
                 if again < 0:
                     return

@@ -1,4 +1,4 @@
-"""The cartpole rig as its bus sees it: servo registers on one side, physics on the other, and a clock of either kind."""
+"""The cartpole rig as its bus sees it: servo registers on one side, physics on the other, and a clock."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Reality:
         self._record("start")
 
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
-        """The technician puts cart and pole in place and re-arms the motor; it stays off until told otherwise."""
+        """The technician puts cart and pole in place and re-arms the motor, which stays off for now."""
         values = [*position, *velocity]
         if len(position) != 2 or len(velocity) != 2 or not all(math.isfinite(value) for value in values):
             raise RobotError("reset: accepted are two finite joint positions and two finite joint velocities")
@@ -75,7 +75,7 @@ class Reality:
         self._power("hang-up")
 
     def catch_up(self, now_s: float) -> None:
-        """Real time: let the world run up to `now_s`; a bus watchdog that runs out on the way stops the motor there."""
+        """Real time: run the world up to `now_s`; a bus watchdog that expires before then stops the motor."""
         units = self._motor.table[BUS_WATCHDOG]
         expiry = self._motor.heard_s + units * WATCHDOG_UNIT_S if 0 < units < TRIPPED else math.inf
         if now_s >= expiry:

@@ -45,8 +45,8 @@ class TwinServer:
             self._door.bind(str(self.technician))
         except OSError as error:
             raise RobotError(
-                f"the technician's socket {self.technician} cannot be made ({error.strerror or error}); accepted is a "
-                "directory with a short path that can be written"
+                f"the technician's socket {self.technician} cannot be made ({error.strerror or error}); "
+                "accepted is a directory with a short path that can be written"
             ) from error
         self._door.listen(4)
         self._visitors: dict[int, tuple[socket.socket, bytearray]] = {}

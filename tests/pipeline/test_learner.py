@@ -129,27 +129,23 @@ def _loss(kernel: FlatSAC, flat: torch.Tensor, batch: Batch, next_noise: torch.T
     return critic_loss + (alpha * density - own).mean() + alpha_loss
 
 
-def test_wide_layers_agree_with_double_precision():
-    """Wide layers take another matrix library; it must not change the result."""
-    options = {"policy_size": POLICY, "obs_size": OBS, "action_size": ACTIONS, "hidden": [256, 256]}
-    single = FlatSAC(**options, tau=0.01, target_entropy=-2.0)
-    double = FlatSAC(**options, tau=0.01, target_entropy=-2.0, dtype=torch.float64)
-    assert 2 * 256 * 256 * 256 > max(flat_mlp.FEW, flat_mlp.MANY), "these layers should be wide enough"
-    random = torch.Generator().manual_seed(1)
-    single.parameters.normal_(0.0, 0.05, generator=random)
-    single.targets.normal_(0.0, 0.05, generator=random)
-    double.parameters.copy_(single.parameters)
-    double.targets.copy_(single.targets)
-    columns = transitions(256)
+def test_wide_layers_take_another_library_to_the_same_result(monkeypatch):
+    calls, gradients = [], []
+    linear = flat_mlp._linear
+    monkeypatch.setattr(flat_mlp, "_linear", lambda *arguments: calls.append(1) or linear(*arguments))
+    columns = transitions(64)
     batch = [torch.from_numpy(columns[name]) for name in ("obs", "new_obs", "actions", "rewards")]
-    batch += [torch.full((256,), 0.99), torch.ones(256)]
-    single._allocate(256)
-    double._allocate(256)
-    noise = torch.randn(512, ACTIONS, generator=random)
-    with torch.no_grad():
-        single._take_gradients(Batch(*batch), noise)
-        double._take_gradients(Batch(*[column.double() for column in batch]), noise.double())
-    assert float((single.gradients - double.gradients).norm() / double.gradients.norm()) < 1e-5
+    batch = Batch(*batch, discounts=torch.full((64,), 0.99), weights=torch.ones(64))
+    for threshold in (1 << 16, 1 << 60):
+        monkeypatch.setattr(flat_mlp, "WIDE", threshold)
+        kernel = FlatSAC(
+            policy_size=POLICY, obs_size=OBS, action_size=ACTIONS, hidden=[48, 48], tau=0.01, target_entropy=-2.0
+        )
+        kernel.parameters.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(1))
+        kernel.update(batch, 64, RATES, torch.Generator().manual_seed(5))
+        gradients.append(kernel.gradients)
+    assert len(calls) == 13  # hidden layers up: 3 first, 5 second; down: 3 weight products, 2 + 1 passed on
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-5
 
 
 @pytest.mark.parametrize("options", [{"grad_clip": 1e9}, {"grad_clip": 1e9, "actor_lr": 1e-4}])

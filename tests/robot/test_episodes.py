@@ -32,19 +32,32 @@ def make_episode(name: str, steps: int, seed: int = 0) -> RobotEpisode:
     widths = {"observation": 25, "next_observation": 25, "policy_action": 1, "filtered": 1, "sent": 1}
     widths |= {"joint_position": 2, "joint_velocity": 2}
     columns: dict[str, np.ndarray] = {}
-    for name_ in COLUMNS:
-        if name_ in widths:
-            columns[name_] = random.normal(size=(steps, widths[name_])).astype(np.float32)
+    for column, width in widths.items():
+        columns[column] = random.normal(size=(steps, width)).astype(np.float32)
     columns["reward"] = random.normal(size=steps).astype(np.float32)
     columns["terminated"] = random.random(steps) < 0.1
     columns["t_mono_s"] = np.arange(steps) * 0.02
     columns["t_wall_s"] = np.arange(steps) * 0.02 + 1e9
     columns["intervention"] = np.array(["", "effort+velocity"] * steps, object)[:steps]
     meta = EpisodeMeta(
-        episode_id=name, robot="r", purpose="collection", success=False, episode_return=1.5, steps=steps, robot_s=1.0,
-        stop="", void=False, seed=seed, world=3, episode=0, round_id="x", policy_version=2, policy_run="run",
-        lateness_p99_ms=0.0, overruns=0,
-    )  # fmt: skip
+        episode_id=name,
+        robot="r",
+        purpose="collection",
+        success=False,
+        episode_return=1.5,
+        steps=steps,
+        robot_s=1.0,
+        stop="",
+        void=False,
+        seed=seed,
+        world=3,
+        episode=0,
+        round_id="x",
+        policy_version=2,
+        policy_run="run",
+        lateness_p99_ms=0.0,
+        overruns=0,
+    )
     return RobotEpisode(meta, columns)
 
 

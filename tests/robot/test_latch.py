@@ -37,6 +37,10 @@ def test_a_stop_outlives_the_program_and_needs_a_name(tmp_path):
 def test_a_session_that_was_not_closed_leaves_a_stop(tmp_path):
     first = Latch(tmp_path)
     first.open("robot0")
+    with pytest.raises(RobotError, match="in use by another session"):
+        Latch(tmp_path).open("robot0")
+    assert first._lock is not None
+    first._lock.close()  # which is what the system does when a process dies
     second = Latch(tmp_path)
     second.open("robot0")
     assert "without closing" in second.reason and second.kind == "unclosed"

@@ -1,5 +1,7 @@
 """The reality's physics against a plain restatement of its definition, one millisecond at a time."""
 
+# pyright: reportAttributeAccessIssue=false  (the engine's names are made at run time)
+
 from __future__ import annotations
 
 import math

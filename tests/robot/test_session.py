@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +19,7 @@ from robot.episodes import EpisodeStore
 from robot.interface import RobotError
 from robot.open import open_session
 from robot.policy import ExportedPolicy
+from robot.technician import SocketTechnician
 from tests.robot.conftest import LIMITS
 from tests.robot.policies import balancing_gains, linear_policy
 
@@ -26,6 +29,7 @@ def evaluate(session, policy, world=0, **keys):
 
 
 def recorded(session, event):
+    assert isinstance(session.technician, SocketTechnician)
     return [entry for entry in session.technician.record()["events"] if entry["event"] == event]
 
 
@@ -163,20 +167,34 @@ def test_an_unsafe_state_truncates_keeps_the_rows_and_stays_stopped_across_resta
 
 
 def test_a_session_that_died_leaves_the_robot_stopped(tmp_path, task, make_settings, balancer):
-    first = open_session(make_settings(), task, tmp_path)
-    first.robot.disconnect()  # as if the process had been killed: no close
+    code = (
+        "import sys, time\n"
+        "from envs.tasks.cartpole import Cartpole\n"
+        "from robot.open import open_session\n"
+        "from robot.settings import RobotSettings\n"
+        "from tests.robot.conftest import LIMITS\n"
+        "session = open_session(RobotSettings(limits=LIMITS), Cartpole(), sys.argv[1])\n"
+        "print('open', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None and first.stdout.readline() == "open\n"
+    with pytest.raises(RobotError, match="in use by another session"):
+        open_session(make_settings(), task, tmp_path)
+    first.kill()
+    first.wait()
+    first.stdout.close()
     second = open_session(make_settings(), task, tmp_path)
     with pytest.raises(RobotError, match="without closing"):
         evaluate(second, balancer)
     assert second.revive_twin()  # a twin may be recovered by its supervisor
     assert evaluate(second, balancer).meta.stop == ""
     second.close()
-    first.close()
 
 
 def test_a_twin_killed_in_mid_episode_is_a_link_stop_and_is_revived(session, task, balancer):
     evaluate(session, balancer)
-    killer = threading.Timer(0.05, lambda: os.kill(session._twin.pid, signal.SIGKILL))
+    killer = threading.Timer(0.05, os.kill, (session.twin_pid, signal.SIGKILL))
     killer.start()
     result = None
     for world in range(1, 50):
@@ -199,7 +217,8 @@ def test_a_twin_killed_in_mid_episode_is_a_link_stop_and_is_revived(session, tas
 
 def test_a_twin_that_may_not_be_restarted_stays_down(tmp_path, task, make_settings, balancer):
     session = open_session(make_settings(twin={"restart": False}), task, tmp_path)
-    os.kill(session._twin.pid, signal.SIGKILL)
+    assert session.twin_pid is not None
+    os.kill(session.twin_pid, signal.SIGKILL)
     assert evaluate(session, balancer).meta.stop
     assert not session.revive_twin() and session.status().state == "stopped"
     session.close()
@@ -217,14 +236,22 @@ def test_hold_from_another_thread_ends_the_episode_and_latches(session, task, ba
     assert recorded(session, "motor off")
 
 
-def test_new_runs_begin_at_reduced_speed_across_restarts(tmp_path, task, make_settings):
+def record_speeds(session, monkeypatch) -> list[float]:
+    seen: list[float] = []
+    original = session._safety.reset
+
+    def reset(speed: float = 1.0) -> None:
+        seen.append(speed)
+        original(speed)
+
+    monkeypatch.setattr(session._safety, "reset", reset)
+    return seen
+
+
+def test_new_runs_begin_at_reduced_speed_across_restarts(tmp_path, task, make_settings, monkeypatch):
     for restart in range(2):
         session = open_session(make_settings(reduced_speed={"episodes": 3, "scale": 0.25}), task, tmp_path)
-        seen = []
-        session._safety.reset, original = (
-            lambda speed=1.0: (seen.append(speed), original(speed))[1],
-            session._safety.reset,
-        )
+        seen = record_speeds(session, monkeypatch)
         for run in ("a", "a", "b"):
             policy = ExportedPolicy(linear_policy(task, balancing_gains(task), run=run))
             evaluate(session, policy)
@@ -257,3 +284,11 @@ def test_a_policy_for_another_task_never_reaches_the_motors(session, task):
     with pytest.raises(RobotError, match="history"):
         evaluate(session, other)
     assert recorded(session, "motor on") == []
+
+
+def test_a_robot_that_was_never_reached_is_not_stopped_for_it(tmp_path, task, make_settings, balancer):
+    with pytest.raises(RobotError, match="cannot be opened"):
+        open_session(make_settings(port=str(tmp_path / "none")), task, tmp_path)
+    session = open_session(make_settings(), task, tmp_path)
+    assert session.status().state == "ok"
+    session.close()

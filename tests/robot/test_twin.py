@@ -67,6 +67,7 @@ def test_a_restart_keeps_the_paths(task, make_settings):
         robot = make_robot(make_settings(port=twin.port), task)
         robot.connect()
         before = twin.pid
+        assert before is not None
         os.kill(before, signal.SIGKILL)
         with pytest.raises(RobotFault) as caught:
             for _ in range(3):
