@@ -30,13 +30,14 @@ from envs.registry import make_task
 from envs.task import Task
 from pipeline.campaign import Campaign
 from pipeline.config import Experiment
-from pipeline.evaluation import EvaluationService, evaluation_seed
+from pipeline.evaluation import EvaluationService
 from pipeline.export import actor_weights, export_policy
 from pipeline.learner import FlatSACLearner
 from pipeline.module import AsymmetricSACModule
 from pipeline.replay import ColumnReplay, MixedReplay
 from pipeline.robot_link import RobotLink
 from pipeline.sampling import SimSampler
+from pipeline.worlds import evaluation_seed
 
 POLICY_FILE = "policy.onnx"
 WAIT_S = 0.05

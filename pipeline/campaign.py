@@ -17,18 +17,15 @@ from envs.task import Task
 from pipeline.actors.evaluator import Evaluation, Scenario
 from pipeline.actors.sim_runner import Randomization
 from pipeline.config import Experiment
-from pipeline.evaluation import EvaluationService, Request, evaluation_seed
+from pipeline.evaluation import EvaluationService, Request
 from pipeline.gap import Outcomes
 from pipeline.robot_link import RobotLink, RobotRound, RoundReport
 from pipeline.rounds import RoundRequest, RoundSchedule
 from pipeline.schedulers.adr_rule import AdrRule
 from pipeline.stage_rows import StageRow
 from pipeline.stages import Measures, StageMachine, StageSettings
+from pipeline.worlds import COLLECTION_WORLD, FINAL_WORLD, GATE_WORLD, PERIODIC_WORLD, evaluation_seed
 
-FINAL_WORLD = 0  # the final evaluation: worlds no decision was ever based on
-GATE_WORLD = 100_000  # evaluations during the run
-PERIODIC_WORLD = 200_000  # cheap evaluations in simulation only
-COLLECTION_WORLD = 300_000
 ROBOT_PATIENCE_S = 60.0  # how long the end of a run waits for a robot that is stopped or out of reach
 
 
@@ -62,6 +59,7 @@ class Campaign:
         self._blocks: dict[str, dict[str, Any]] = {"sim": {}, "randomized": {}, "real": {}}
         self._gap: dict[str, Any] = {}
         self._measured: dict[str, StageRow] = {}  # by tag: what waits for its simulated or its real side
+        self._episodes = 0  # flown on the robot for this run
         self._evaluated_at = -(10**9)
 
     # -- what the algorithm asks ----------------------------------------------------------------------------------
@@ -144,6 +142,7 @@ class Campaign:
     def _hear_robot(self, order: RobotRound, report: RoundReport) -> Iterator[dict[str, np.ndarray]]:
         flight = self._flights[int(order.round_id.rpartition("/")[2])]
         flight.episodes += [e["meta"] for e in report.episodes]
+        self._episodes += len(report.episodes)
         yield from (e["columns"] for e in report.episodes if "columns" in e)
         if not report.finished:
             return
@@ -161,10 +160,10 @@ class Campaign:
         if not row.complete:
             return
         del self._measured[tag]
-        row.policy = b""
+        row.close()
         if row.real is not None:
             self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": row.updates}
-            self._gap = row.gap()
+            self._gap = row.gap
 
     def _mind_robot(self) -> None:
         """At the end of a run, do not wait for ever for a robot that is stopped or out of reach."""
@@ -290,7 +289,7 @@ class Campaign:
         pairs = self.rule.boundaries(self.ranges)
         if not pairs:
             return
-        count = self._experiment.evaluation.worlds
+        count = self._experiment.evaluation.boundary_episodes
         chosen = tuple(pairs[(self._next_boundary + k) % len(pairs)] for k in range(count))
         full = Randomization(self.ranges.version, self.ranges.to_dict(), 1.0)
         scenario = Scenario("boundary", count, PERIODIC_WORLD + self._next_boundary, full, chosen)
@@ -327,7 +326,7 @@ class Campaign:
                 "reason": status["reason"],
                 "collection_s": self.schedule.spent_s["collection"],
                 "evaluation_s": self.schedule.spent_s["evaluation"],
-                "episodes": status.get("episodes", 0),
+                "episodes": self._episodes,
                 "rounds_open": self._robot.pending,
                 "link_errors": self._robot.errors,
             },
@@ -337,7 +336,17 @@ class Campaign:
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    STATE = ("rows", "buffers", "_measured", "_flights", "_blocks", "_gap", "_evaluated_at", "_next_boundary")
+    STATE = (
+        "rows",
+        "buffers",
+        "_measured",
+        "_flights",
+        "_episodes",
+        "_blocks",
+        "_gap",
+        "_evaluated_at",
+        "_next_boundary",
+    )
 
     def get_state(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.STATE}

@@ -40,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-robot_app = typer.Typer(help="The robot side: stand-ins to work with.", no_args_is_help=True)
+robot_app = typer.Typer(help="The robot side: a stand-in to work with, and answers to the robot.", no_args_is_help=True)
 serve_app = typer.Typer(help="Run a stand-in for a robot in the foreground.", no_args_is_help=True)
 app.add_typer(robot_app, name="robot")
 robot_app.add_typer(serve_app, name="serve")
@@ -53,9 +53,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY.PATH=VALUE", help=f"{OVERRIDES_HELP}.", show_default=False),
 ]
-Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/NAME.", show_default=False)
-]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/NAME.", show_default=False)]
 Seed = Annotated[
     int | None,
     typer.Option("--seed", metavar="N", help="The same as seed=N: everything random follows from it."),
@@ -179,13 +177,9 @@ def evaluate(
     overrides: Overrides = None,
     episodes: Annotated[
         int,
-        typer.Option(
-            "--episodes", metavar="N", min=1, help="Episodes on the robot, and as many in simulation."
-        ),
+        typer.Option("--episodes", metavar="N", min=1, help="Episodes on the robot, and as many in simulation."),
     ] = 100,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print {real, sim, gap} as JSON and nothing else.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print {real, sim, gap} as JSON and nothing else.")] = False,
 ) -> None:
     """Measure a run's policy on the robot and in the nominal simulation, from the same starting states.
 
@@ -264,9 +258,7 @@ def params(
 def serve_twin(
     hidden: Annotated[
         Path | None,
-        typer.Option(
-            "--hidden", metavar="FILE", help="YAML file of hidden values (default: those that ship)."
-        ),
+        typer.Option("--hidden", metavar="FILE", help="YAML file of hidden values (default: those that ship)."),
     ] = None,
     realtime: Annotated[
         bool, typer.Option("--realtime/--lockstep", help="Run with the wall clock, or wait for each command.")
@@ -282,13 +274,28 @@ def serve_twin(
     from robot import serve
 
     def ready(where: dict[str, str]) -> None:
-        typer.echo(
-            f"port        {where['port']}\ntechnician  {where['technician']}\nmode        {where['mode']}\n"
-        )
+        typer.echo(f"port        {where['port']}\ntechnician  {where['technician']}\nmode        {where['mode']}\n")
         keys = " ".join(f"robot.{key}={where[key]}" for key in ("port", "technician", "mode"))
         typer.echo(f"Use it with:  sim2real evaluate RUN {keys}\nCtrl-C ends it.")
 
     serve.serve_twin(hidden, "realtime" if realtime else "lockstep", directory, ready=ready)
+
+
+@robot_app.command()
+@_errors_as_sentences()
+def confirm(
+    run_dir: Run,
+    operator: Annotated[str, typer.Option("--operator", metavar="NAME", help="Who answers; kept in the log.")],
+    yes: Annotated[bool, typer.Option("--yes/--no", help="Let the episode begin, or not.")] = True,
+) -> None:
+    """Answer a run that asks before each robot episode (robot.confirmation=confirm_episode)."""
+    from pipeline import run
+    from robot import confirm
+
+    run.read_run(run_dir)
+    question = confirm.pending(run_dir / run.ROBOT_DIR)
+    confirm.answer(run_dir / run.ROBOT_DIR, yes, operator)
+    typer.echo(f"{question}: {'yes' if yes else 'no'}")
 
 
 if __name__ == "__main__":

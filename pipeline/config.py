@@ -72,12 +72,8 @@ class LearnerSettings(Settings):
         default=0.01, gt=0, le=1, description="how far the target critics follow the critics in one update"
     )
     gamma: float = Field(default=0.99, ge=0, lt=1, description="discount per control step")
-    target_entropy: float | None = Field(
-        default=None, description="nats; null: minus the number of action dimensions"
-    )
-    grad_clip: float | None = Field(
-        default=None, gt=0, description="largest gradient norm; null: not clipped"
-    )
+    target_entropy: float | None = Field(default=None, description="nats; null: minus the number of action dimensions")
+    grad_clip: float | None = Field(default=None, gt=0, description="largest gradient norm; null: not clipped")
     updates_per_iteration: int = Field(default=200, ge=1, description="gradient updates between two results")
     updates_per_call: int = Field(
         default=20, ge=1, description="gradient updates between two policies handed to the runners"
@@ -90,17 +86,13 @@ class LearnerSettings(Settings):
         ge=1,
         description="the learner may exceed updates_per_env_step by this factor, then it waits",
     )
-    warmup_steps: int = Field(
-        default=1000, ge=0, description="simulated control steps before the first update"
-    )
+    warmup_steps: int = Field(default=1000, ge=0, description="simulated control steps before the first update")
     sim_capacity: int = Field(default=200_000, ge=1, description="simulated transitions kept for replay")
     real_capacity: int = Field(default=50_000, ge=1, description="robot transitions kept for replay")
     privileged_dropout: float = Field(
         default=0.25, ge=0, le=1, description="share of simulated rows that hide their privileged values"
     )
-    min_real: int = Field(
-        default=256, ge=1, description="robot transitions before any are mixed into minibatches"
-    )
+    min_real: int = Field(default=256, ge=1, description="robot transitions before any are mixed into minibatches")
     cpus: float = Field(default=1.0, ge=0, description="CPUs Ray reserves for the learner")
 
 
@@ -109,7 +101,10 @@ class EvaluationSettings(Settings):
 
     evaluators: int = Field(default=1, ge=0, description="processes; 0 evaluates in the learner's")
     cpus: float = Field(default=0.25, ge=0, description="CPUs Ray reserves for an evaluator")
-    episodes: int = Field(default=50, ge=1, description="episodes of one evaluation")
+    episodes: int = Field(default=25, ge=1, description="episodes of one look, nominal and in the ranges each")
+    boundary_episodes: int = Field(
+        default=50, ge=1, description="episodes of one look at the bounds of the ranges, in turn, for ADR"
+    )
     every_updates: int = Field(default=1000, ge=1, description="gradient updates between two evaluations")
     worlds: int = Field(default=25, ge=1, description="simulated worlds in one evaluator process")
 
@@ -127,9 +122,7 @@ class Experiment(Settings):
     name: str = Field(
         default="cartpole", pattern=r"^[A-Za-z0-9_.-]+$", description="begins the name of the run's folder"
     )
-    task: str = Field(
-        default="cartpole", description="a task that ships with the project, or your own as module:Class"
-    )
+    task: str = Field(default="cartpole", description="a task that ships with the project, or your own as module:Class")
     seed: int = Field(default=0, ge=0, lt=2**31, description="everything random in the run follows from it")
     deterministic: bool = Field(
         default=False,
@@ -146,12 +139,8 @@ class Experiment(Settings):
     robot: RobotSettings = Field(description="the robot or its twin: how to reach it and what it may do")
     tracking: TrackingSettings = section(TrackingSettings, "MLflow")
     checkpoint: CheckpointSettings = section(CheckpointSettings, "checkpoints")
-    sweep: SweepSettings | None = Field(
-        default=None, description="trials that differ in some keys; null: one trial"
-    )
-    run_dir: str = Field(
-        default="runs", min_length=1, description="folder in which the run's own folder is made"
-    )
+    sweep: SweepSettings | None = Field(default=None, description="trials that differ in some keys; null: one trial")
+    run_dir: str = Field(default="runs", min_length=1, description="folder in which the run's own folder is made")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
@@ -187,9 +176,7 @@ class Experiment(Settings):
             )
         if unknown := [joint for joint in limits if joint not in task.joints]:
             joints = ", ".join(task.joints)
-            raise ValueError(
-                f"robot.limits.{unknown[0]}: {self.task} has no such joint; accepted are {joints}"
-            )
+            raise ValueError(f"robot.limits.{unknown[0]}: {self.task} has no such joint; accepted are {joints}")
 
     def make_task(self) -> Task:
         return make_task(self.task)

@@ -9,11 +9,6 @@ from pipeline.actors.evaluator import Evaluation, Evaluator, Scenario
 from pipeline.actors.pool import ActorPool
 
 
-def evaluation_seed(seed: int) -> int:
-    """The seed of every evaluation of a run, in simulation and on the robot: none of its worlds is trained in."""
-    return seed + 10_007
-
-
 @dataclass(frozen=True)
 class Request:
     """One scenario for one policy. `tag` says what the outcome is for."""

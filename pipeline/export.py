@@ -41,7 +41,10 @@ def export_policy(weights: Mapping[str, Any], task: Task, *, version: int, run: 
             f" and {task.action_size}."
         )
     model = helper.make_model(
-        _graph(layers, task), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="sim2real"
+        _graph(layers, task),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="sim2real",
     )
     description = {
         "format": FORMAT,

@@ -86,9 +86,7 @@ class FlatSAC:
         """The tensors of both target critics, one after the other."""
         return [view for name in CRITICS for view in self.critic.tensors(self.targets[self.slices[name]])]
 
-    def update(
-        self, batch: Batch, rows: int, rates: LearningRates, generator: torch.Generator
-    ) -> dict[str, float]:
+    def update(self, batch: Batch, rows: int, rates: LearningRates, generator: torch.Generator) -> dict[str, float]:
         """Take one gradient step for each `rows` rows of the batch; statistics of the last minibatch.
 
         The action noise comes from `generator`: for every minibatch at the next, then at the current observations.
@@ -96,9 +94,7 @@ class FlatSAC:
         if self._work is None or self._work.rows != rows:
             self._work = _Workspace(self, rows)
         steps = len(batch.rewards) // rows
-        noise = torch.randn(
-            (steps, 2, rows, self.action_size), generator=generator, dtype=self.parameters.dtype
-        )
+        noise = torch.randn((steps, 2, rows, self.action_size), generator=generator, dtype=self.parameters.dtype)
         noises = noise.flip(1).view(steps, 2 * rows, self.action_size).unbind()  # current observations come first
         minibatches = [Batch(*columns) for columns in zip(*(c.split(rows) for c in batch), strict=True)]
         groups, critics = self._groups(rates), self.parameters[: len(self.targets)]
@@ -118,9 +114,7 @@ class FlatSAC:
         if rates.critic == rates.actor == rates.alpha:
             return [(rates.critic, [[vector] for vector in vectors])]
         parts = (slice(0, len(self.targets)), self.slices["policy"], self.slices["alpha"])
-        return [
-            (rate, [[vector[part]] for vector in vectors]) for rate, part in zip(rates, parts, strict=True)
-        ]
+        return [(rate, [[vector[part]] for vector in vectors]) for rate, part in zip(rates, parts, strict=True)]
 
     def _adam(self, groups: list[tuple[float, list[list[torch.Tensor]]]]) -> None:
         self.step += 1
@@ -155,9 +149,7 @@ class _Workspace:
         wide = agent.obs_size
         inputs = new(2 * rows, agent.policy_size)
         self._policy_obs, self._next_policy_obs = inputs[:rows], inputs[rows:]
-        self._actor = FlatMLP(
-            agent.policy, flat[parts["policy"]], inputs, gradients[parts["policy"]], rows, rows
-        )
+        self._actor = FlatMLP(agent.policy, flat[parts["policy"]], inputs, gradients[parts["policy"]], rows, rows)
         self._mean, self._raw_log_std = self._actor.output.tensor_split(2, dim=1)
         self._own_raw_log_std = self._raw_log_std[:rows]
         self._by_mean, self._by_log_std = self._actor.delta.tensor_split(2, dim=1)
@@ -171,8 +163,7 @@ class _Workspace:
         self._obs, self._taken = inputs[:rows, :wide], inputs[:rows, wide:]
         self._same_obs, self._own = inputs[rows:, :wide], inputs[rows:, wide:]
         self._critics = [
-            FlatMLP(agent.critic, flat[parts[name]], inputs, gradients[parts[name]], 2 * rows, rows)
-            for name in CRITICS
+            FlatMLP(agent.critic, flat[parts[name]], inputs, gradients[parts[name]], 2 * rows, rows) for name in CRITICS
         ]
         self._q = [net.output[:rows, 0] for net in self._critics]
         self._own_q = [net.output[rows:, 0] for net in self._critics]
@@ -236,9 +227,7 @@ class _Workspace:
 
     def statistics(self, batch: Batch) -> dict[str, float]:
         """Of the minibatch whose gradients were just taken, under RLlib's names."""
-        losses = [
-            float((huber_loss(q, self._goal, reduction="none") * batch.weights).mean()) for q in self._q
-        ]
+        losses = [float((huber_loss(q, self._goal, reduction="none") * batch.weights).mean()) for q in self._q]
         errors = [float((q - self._goal).abs().mean()) for q in self._q]
         logp, own_q = float(self._logp.mean()), float(torch.minimum(*self._own_q).mean())
         return {

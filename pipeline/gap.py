@@ -44,6 +44,11 @@ class Outcomes:
         """The success block of these episodes, as `success_block` gives it."""
         return success_block(self.success, self.returns)
 
+    def among(self, worlds: np.ndarray) -> Outcomes:
+        """Those of the episodes that started in one of `worlds`."""
+        keep = np.isin(self.worlds, worlds)
+        return Outcomes(self.success[keep], self.returns[keep], self.steps[keep], self.worlds[keep])
+
     def sorted(self) -> Outcomes:
         """The same episodes in the order of their initial states."""
         order = np.argsort(self.worlds, kind="stable")

@@ -49,9 +49,7 @@ class _Target:
         return ConfigError(unknown_key(self.root, self.path, self.value, known))
 
 
-def _assign_in_model(
-    model: type[BaseModel], data: MutableMapping[str, Any], parts: list[str], target: _Target
-) -> None:
+def _assign_in_model(model: type[BaseModel], data: MutableMapping[str, Any], parts: list[str], target: _Target) -> None:
     name, rest = parts[0], parts[1:]
     field = model.model_fields.get(name)
     if field is None:

@@ -121,9 +121,7 @@ class ProgressCallback(Callback):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (None,)
 
-    def on_trial_result(
-        self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
         if self._display is not None:
             self._display.update(result, trial_label(trial))
 

@@ -54,9 +54,7 @@ def overview(result: Result, elapsed_s: float, collect_limit_s: float | None) ->
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
     grid.add_row("stage", _stage(stage))
-    grid.add_row(
-        "data", f"sim_ratio {stage.get('sim_ratio', 0):.2f}  dr_strength {stage.get('dr_strength', 0):.2f}"
-    )
+    grid.add_row("data", f"sim_ratio {stage.get('sim_ratio', 0):.2f}  dr_strength {stage.get('dr_strength', 0):.2f}")
     rates = f"{count(speed.get('env_steps_s'))} env steps/s  {count(speed.get('updates_s'))} updates/s"
     sums = f"{count(speed.get('env_steps'))} env steps, {count(speed.get('updates'))} updates"
     grid.add_row("speed", f"{rates}  in all {sums}")

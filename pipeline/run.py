@@ -24,7 +24,13 @@ from pipeline.config import Experiment, load_experiment, save_experiment
 from pipeline.report import build_summary, stage_table, write_report, write_summary
 from robot.interface import RobotError
 
-CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = "config.yaml", "summary.json", "policy.onnx", "started.json"
+CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = (
+    "config.yaml",
+    "summary.json",
+    "policy.onnx",
+    "started.json",
+)
+RESULT_FILES = (SUMMARY_FILE, POLICY_FILE, "report.png")
 TUNE_DIR, ROBOT_DIR = "tune", "robot"
 NAMESPACE = "sim2real"
 OBJECT_STORE_BYTES = 512 * 1024**2
@@ -47,7 +53,7 @@ def train(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Make a run folder and train to the final verdict. Returns the summary (of a sweep: {"trials": summaries})."""
     run_dir = _new_run_dir(experiment)
     save_experiment(experiment, run_dir / CONFIG_FILE)
-    (run_dir / STARTED_FILE).write_text(json.dumps({"time": time.time()}))
+    _write_start(run_dir, time.time())
     return _fit(experiment, run_dir, console, restore=False)
 
 
@@ -58,8 +64,9 @@ def resume(run_dir: Path, console: Console) -> dict[str, Any]:
     if summary_file.exists():
         console.print(f"{run_dir} is finished; nothing to resume.")
         summary = json.loads(summary_file.read_text())
-        _show(summary, console)
+        console.print(stage_table(summary))
         return summary
+    _leave_out_the_pause(run_dir)
     restorable = (run_dir / TUNE_DIR / "tuner.pkl").exists()
     return _fit(experiment, run_dir, console, restore=restorable)
 
@@ -73,7 +80,9 @@ def evaluate(run_dir: Path, episodes: int, overrides: list[str], console: Consol
 
     read_run(run_dir)
     experiment = load_experiment(run_dir / CONFIG_FILE, overrides)
-    return evaluate_policy(experiment, find_policy(run_dir).read_bytes(), episodes, run_dir / ROBOT_DIR, console)
+    return evaluate_policy(
+        experiment, find_policy(run_dir).read_bytes(), episodes, run_dir / ROBOT_DIR, console
+    )
 
 
 def export(run_dir: Path, output: Path | None) -> Path:
@@ -92,7 +101,9 @@ def read_run(run_dir: Path) -> Experiment:
     """The experiment of a run folder. Raises RunError where it is none."""
     if not (run_dir / CONFIG_FILE).is_file():
         what = "is no run folder (it has no config.yaml)" if run_dir.is_dir() else "does not exist"
-        raise RunError(f"{run_dir}: {what}; accepted is a folder that 'sim2real train' made, such as runs/NAME")
+        raise RunError(
+            f"{run_dir}: {what}; accepted is a folder that 'sim2real train' made, such as runs/NAME"
+        )
     return load_experiment(run_dir / CONFIG_FILE)
 
 
@@ -100,7 +111,9 @@ def find_policy(run_dir: Path) -> Path:
     """The finished policy, or the one of the newest checkpoint. Raises RunError before the first."""
     if (run_dir / POLICY_FILE).is_file():
         return run_dir / POLICY_FILE
-    saved = sorted((run_dir / TUNE_DIR).glob(f"*/checkpoint_*/{POLICY_FILE}"), key=lambda p: p.stat().st_mtime)
+    saved = sorted(
+        (run_dir / TUNE_DIR).glob(f"*/checkpoint_*/{POLICY_FILE}"), key=lambda p: p.stat().st_mtime
+    )
     if not saved:
         raise RunError(f"{run_dir}: holds no policy yet; accepted is a run that reached its first checkpoint")
     return saved[-1]
@@ -148,15 +161,32 @@ def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool)
     if len(trials) < len(results) or not all(r.metrics.get("done") for r in trials):
         tracking.finish(status="KILLED")
         raise RunInterrupted(run_dir)
-    summaries = [_conclude(experiment, run_dir, result, many=len(trials) > 1) for result in trials]
-    summary = summaries[0] if experiment.sweep is None else {"trials": summaries}
+    is_sweep = experiment.sweep is not None
+    folders = {r.metrics["trial_id"]: _conclude(experiment, run_dir, r, own_folder=is_sweep) for r in trials}
+    summaries = [json.loads((folder / SUMMARY_FILE).read_text()) for folder in folders.values()]
     for each in summaries:
-        _show(each, console)
-    names = (CONFIG_FILE, SUMMARY_FILE, "report.png", POLICY_FILE)
-    if problem := tracking.finish([run_dir / name for name in names]):
+        console.print(stage_table(each))
+    files = {trial: [folder / name for name in RESULT_FILES] for trial, folder in folders.items()}
+    shared = [run_dir / CONFIG_FILE] if is_sweep else [run_dir / CONFIG_FILE, *next(iter(files.values()))]
+    if problem := tracking.finish(shared, by_trial=files):
         console.print(f"[yellow]{problem}[/yellow]")
     console.print(f"Run folder: {run_dir}")
-    return summary
+    return {"trials": summaries} if is_sweep else summaries[0]
+
+
+def _write_start(run_dir: Path, at: float) -> None:
+    (run_dir / STARTED_FILE).write_text(json.dumps({"time": at}))
+
+
+def _read_start(run_dir: Path) -> float:
+    return json.loads((run_dir / STARTED_FILE).read_text())["time"]
+
+
+def _leave_out_the_pause(run_dir: Path) -> None:
+    """Move the start of an interrupted run forward, so that its wall time counts only while it ran."""
+    heard = [r["timestamp"] for d in (run_dir / TUNE_DIR).glob("*/") for r in read_results(d)[-1:]]
+    ran_s = max(heard, default=_read_start(run_dir)) - _read_start(run_dir)
+    _write_start(run_dir, time.time() - ran_s)
 
 
 def _import_ahead() -> None:
@@ -164,8 +194,12 @@ def _import_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=("pipeline.algorithm",), daemon=True).start()
 
 
-def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callbacks: list, restore: bool) -> Any:
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # three loggers that write the same results
+def _tuner(
+    experiment: Experiment, run_dir: Path, robot_actor: str | None, callbacks: list, restore: bool
+) -> Any:
+    os.environ.setdefault(
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
+    )  # three loggers that write the same results
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
@@ -187,8 +221,13 @@ def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callb
     }
     if restore:
         path = str(run_dir / TUNE_DIR)
-        tuner = tune.Tuner.restore(path, Sim2Real, param_space=space, resume_unfinished=True, resume_errored=True)
-        tuner._local_tuner._run_config.callbacks = [JsonLoggerCallback(), *callbacks]  # this terminal's, not the old
+        tuner = tune.Tuner.restore(
+            path, Sim2Real, param_space=space, resume_unfinished=True, resume_errored=True
+        )
+        tuner._local_tuner._run_config.callbacks = [
+            JsonLoggerCallback(),
+            *callbacks,
+        ]  # this terminal's, not the old
         return tuner
     return tune.Tuner(
         Sim2Real,
@@ -276,20 +315,19 @@ def _robot(experiment: Experiment, run_dir: Path) -> Iterator[str]:
             ray.kill(actor)
 
 
-def _conclude(experiment: Experiment, run_dir: Path, result: Any, many: bool) -> dict[str, Any]:
-    """Write policy.onnx, summary.json and report.png of one finished trial."""
+def _conclude(experiment: Experiment, run_dir: Path, result: Any, own_folder: bool) -> Path:
+    """Write policy.onnx, summary.json and report.png of one finished trial; returns the folder they are in."""
     folder = run_dir
-    if many:
+    if own_folder:
         folder = run_dir / Path(result.path).name
         folder.mkdir(exist_ok=True)
     shutil.copyfile(Path(result.checkpoint.path) / POLICY_FILE, folder / POLICY_FILE)
     metrics = result.metrics
-    started = json.loads((run_dir / STARTED_FILE).read_text())["time"]
     summary = build_summary(
         run=folder.name,
         task=experiment.task,
         seed=experiment.seed,
-        wall_s=time.time() - started,
+        wall_s=time.time() - _read_start(run_dir),
         env_steps=metrics["progress"]["env_steps"],
         updates=metrics["progress"]["updates"],
         robot_s={k: metrics["robot"][f"{k}_s"] for k in ("collection", "evaluation")},
@@ -299,20 +337,15 @@ def _conclude(experiment: Experiment, run_dir: Path, result: Any, many: bool) ->
     )
     write_summary(folder, summary)
     write_report(folder, read_results(Path(result.path)), summary)
-    return summary
+    return folder
 
 
 def read_results(trial_dir: Path) -> list[dict[str, Any]]:
     """Every result of a trial, oldest first, across resumes; a line torn by a crash is left out."""
-    results = []
-    for line in (trial_dir / "result.json").read_text().splitlines():
+    results, file = [], trial_dir / "result.json"
+    for line in file.read_text().splitlines() if file.exists() else ():
         try:
             results.append(json.loads(line))
         except ValueError:
             continue
     return results
-
-
-def _show(summary: dict[str, Any], console: Console) -> None:
-    for each in summary.get("trials", [summary]):
-        console.print(stage_table(each))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,19 @@ class StageRow:
     sim: Outcomes | None = None
     real: Outcomes | None = None
     note: str = ""  # why there is no robot result
+    gap: dict[str, Any] = field(default_factory=dict)  # known once both sides are
 
     @property
     def complete(self) -> bool:
         return self.sim is not None and (self.real is not None or not self.wants_real)
 
-    def gap(self) -> dict[str, Any]:
+    def close(self) -> None:
+        """Both sides are in, or will not come: compare them over the episodes that both have flown."""
+        self.policy = b""
         if self.sim is None or self.real is None:
-            return {}
-        return transfer_gap(self.sim, self.real, np.random.default_rng(BOOTSTRAP_SEED))
+            return
+        sim = self.sim.among(self.real.worlds)  # a robot evaluation may have ended early
+        self.gap = transfer_gap(sim, self.real, np.random.default_rng(BOOTSTRAP_SEED))
 
     def summary(self) -> dict[str, Any]:
         """As it stands in results and in summary.json."""
@@ -50,6 +54,6 @@ class StageRow:
             "why": self.why,
             "sim": self.sim.block() if self.sim is not None else {},
             "real": self.real.block() if self.real is not None else {},
-            "gap": self.gap(),
+            "gap": self.gap,
         }
         return {**row, "note": self.note} if self.note else row

@@ -131,7 +131,13 @@ MIXED = StageSettings(
     demote_below=0.2,
 )
 REAL_FOCUSED = StageSettings(
-    name="real_focused", sim_ratio=0.2, dr_strength=0.3, updates=2000, collect_episodes=6, demote_below=0.2
+    name="real_focused",
+    sim_ratio=0.2,
+    dr_strength=0.3,
+    updates=2000,
+    enter=Gate(collected_s=60.0),
+    collect_episodes=6,
+    demote_below=0.2,
 )
 NOMINAL = StageSettings(name="nominal", sim_ratio=1.0, dr_strength=0.0, updates=12000)
 

@@ -12,13 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.actors.evaluator import Evaluator, Scenario
 from pipeline.actors.sim_runner import Randomization
-from pipeline.campaign import FINAL_WORLD
 from pipeline.config import Experiment
-from pipeline.evaluation import evaluation_seed
 from pipeline.gap import Outcomes, transfer_gap
 from pipeline.report import measured
-from robot.policy import ExportedPolicy
+from pipeline.worlds import FINAL_WORLD, evaluation_seed
 from robot.open import open_session
+from robot.policy import ExportedPolicy
 
 
 def evaluate_policy(

@@ -58,9 +58,7 @@ class SweepSettings(Settings):
         min_length=1,
         description="key.path: {grid: […]}, or with choice, uniform or loguniform instead of grid",
     )
-    samples: int = Field(
-        default=1, ge=1, description="draws of each grid point, or trials where there is no grid"
-    )
+    samples: int = Field(default=1, ge=1, description="draws of each grid point, or trials where there is no grid")
     concurrent: int = Field(default=1, ge=1, description="trials that run at the same time")
 
     def param_space(self) -> dict[str, Any]:

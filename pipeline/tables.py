@@ -22,9 +22,7 @@ def parameter_table(task: Task) -> Table:
     for p in task.parameters:
         is_fixed = p.default[0] == p.default[1]
         interval = Text("–", style="dim") if is_fixed else Text(_interval(p.default))
-        table.add_row(
-            p.name, f"{p.nominal:g}", interval, _interval(p.bounds), p.unit, p.scale, Text(p.description)
-        )
+        table.add_row(p.name, f"{p.nominal:g}", interval, _interval(p.bounds), p.unit, p.scale, Text(p.description))
     return table
 
 

@@ -5,7 +5,7 @@ One Parquet file for each episode, one row for each control step, one row group:
     observation, next_observation   list<float32>   the policy group before and after the step
     policy_action                   list<float32>   what the policy asked, in [-1, 1]
     filtered                        list<float32>   what the safety filter let through, as an action
-    sent                            list<float32>   what really went to the motors, as an action: learn from it
+    sent                            list<float32>   what went to the motors, as an action: learn from this
     reward                          float32         from the measured state after the step
     terminated                      bool            the task failed; a stop or a time limit is no failure
     joint_position, joint_velocity  list<float32>   measured after the step, SI units

@@ -99,8 +99,8 @@ class ExportedPolicy:
         for key, value in wanted.items():
             if self.metadata[key] != value:
                 raise RobotError(
-                    f"policy: its {key} is {self.metadata[key]!r}, but {task.name} has {value!r}; accepted is "
-                    "a policy exported for this task"
+                    f"policy: its {key} is {self.metadata[key]!r}, but {task.name} has {value!r}; accepted "
+                    "is a policy exported for this task"
                 )
         if not np.allclose(self.metadata["frame_scale"], task.frame_scale, rtol=1e-6):
             raise RobotError(

@@ -88,6 +88,10 @@ def rollout(
         state = State(seen.joint_position[None], seen.joint_velocity[None])
         history.reset(np.ones(1, bool), task.frame(state, np.zeros((1, task.action_size), np.float32)))
         record.stop = safety.unsafe(seen)
+        if not record.stop and task.failed(state)[0]:
+            record.stop = (
+                "the robot does not stand in a starting state: the task has failed before its first step"
+            )
         clock.start()
         if watchdog:
             watchdog.arm()

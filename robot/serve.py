@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable
@@ -56,8 +55,9 @@ def serve_twin(
             server.run()
     finally:
         signal.signal(signal.SIGTERM, before)
-        if own:
-            shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: then somebody else has a use for it
+            if own or lifeline is not None:
+                place.rmdir()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

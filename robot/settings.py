@@ -17,18 +17,19 @@ NO_LIMITS = (
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JointLimits(_Frozen):
-    """What one joint may do, in SI units. Velocity, acceleration, effort and its rate are magnitudes."""
+    """What one joint may do, in SI units; all but the position are magnitudes."""
 
-    position: tuple[float, float] = Field(description="[low, high] in m or rad")
-    velocity: Positive = Field(description="m/s or rad/s")
-    effort: Positive = Field(description="N or N m")
+    position: tuple[float, float] = Field(description="[low, high], m or rad; beyond it the robot is stopped")
+    velocity: Positive = Field(description="m/s or rad/s; no effort that drives the joint faster")
+    effort: Positive = Field(description="N or N m, never exceeded")
     effort_rate: Positive = Field(description="N/s or N m/s; removing effort is never limited")
     acceleration: Positive | None = Field(
-        default=None, description="m/s^2 or rad/s^2, measured; null: not watched"
+        default=None,
+        description="m/s^2 or rad/s^2, as measured; no effort that adds to more (null: not watched)",
     )
 
     @field_validator("position")
@@ -47,10 +48,10 @@ class ServoSettings(_Frozen):
     id: int = Field(ge=0, le=252, description="the servo's id on the bus")
     scale: float = Field(description="m or rad of the joint for one radian of the servo")
     zero_ticks: int = Field(
-        default=0, description="encoder reading at joint position zero; 4096 ticks a revolution"
+        default=0, description="encoder reading at joint position zero, of 4096 a revolution"
     )
     effort_per_unit: Positive | None = Field(
-        default=None, description="N or N m for one unit of goal current; null: the servo only measures"
+        default=None, description="N or N m of one unit of goal current (null: the servo only measures)"
     )
 
 
@@ -58,20 +59,20 @@ class ReducedSpeed(_Frozen):
     """The first episodes of a new run's policies go slower."""
 
     scale: float = Field(default=0.5, gt=0, le=1, description="multiplies the velocity limits")
-    episodes: int = Field(default=3, ge=0, description="of each run, counted across restarts")
+    episodes: int = Field(default=3, ge=0, description="how many, counted for each run and across restarts")
 
 
 class TwinSettings(_Frozen):
     """The stand-in for reality that is started when no port is given."""
 
     hidden: Path | None = Field(
-        default=None, description="file of hidden values; null: the reality that ships with the project"
+        default=None, description="YAML file of hidden values (null: the reality that ships with the project)"
     )
     restart: bool = Field(default=True, description="a twin that dies is started again and recovered")
 
 
 def default_servos() -> dict[str, ServoSettings]:
-    """The cartpole rig: a belt motor with a pulley of 20 mm radius, a free-turning servo as pole encoder."""
+    """The cartpole rig: a belt motor with a pulley of 20 mm radius, and a free-turning servo as pole encoder."""
     return {
         "slider": ServoSettings(id=1, scale=0.02, effort_per_unit=0.005),
         "hinge": ServoSettings(id=2, scale=1.0, zero_ticks=2048),
@@ -81,32 +82,38 @@ def default_servos() -> dict[str, ServoSettings]:
 class RobotSettings(_Frozen):
     """One robot: how to reach it, what it may do, what it costs."""
 
-    limits: dict[str, JointLimits] = Field(description="by joint; mandatory for every actuated one")
+    limits: dict[str, JointLimits] = Field(
+        description="what each joint may do; every actuated joint needs an entry"
+    )
     name: str = Field(
-        default="robot0", pattern=r"^[A-Za-z0-9_.-]+$", description="names it in episodes and logs"
+        default="robot0",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="names its episodes and the actor that owns it",
     )
-    driver: str = Field(
-        default="dynamixel", description="or module:Class of your own, called with (settings, task)"
-    )
-    port: str | None = Field(default=None, description="serial device; null: start the twin")
-    baud: int = Field(default=1_000_000, gt=0, description="bits per second on the serial device")
+    driver: str = Field(default="dynamixel", description="dynamixel, or your own module:Class")
+    port: str | None = Field(default=None, description="serial device (null: start the twin)")
+    baud: int = Field(default=1_000_000, gt=0, description="bits/s of the serial line")
     servos: dict[str, ServoSettings] = Field(
-        default_factory=default_servos, description="by joint: how it is wired to a servo"
+        default_factory=default_servos, description="the servo of each joint (default: the cartpole rig)"
     )
     mode: Literal["lockstep", "realtime"] = Field(
-        default="lockstep", description="realtime, or lockstep: the twin waits for commands"
+        default="lockstep",
+        description="lockstep (only a twin): the world waits for commands; realtime: the clock runs",
     )
     technician: Path | None = Field(
-        default=None, description="socket that sets the starting state; null: start where the robot stands"
+        default=None,
+        description="socket of whoever sets the starting state (null: the twin's own, or start where the robot stands)",
     )
     twin: TwinSettings | None = Field(
-        default_factory=TwinSettings, description="started when no port is given"
+        default_factory=TwinSettings, description="the stand-in for a robot without a port (null: none)"
     )
     confirmation: Literal["auto", "confirm_episode"] = Field(
         default="auto", description="confirm_episode: a person agrees to each episode"
     )
     confirmation_timeout_s: Positive = Field(default=120.0, description="no answer by then means no")
-    reduced_speed: ReducedSpeed = Field(default_factory=ReducedSpeed, description="a new policy goes slower")
+    reduced_speed: ReducedSpeed = Field(
+        default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
+    )
     watchdog_ms: float = Field(
         default=100.0, ge=20, le=2540, description="no fresh command for so long: motors off"
     )
@@ -117,7 +124,7 @@ class RobotSettings(_Frozen):
         default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
     )
     cost_per_hour: float = Field(
-        default=100.0, ge=0, description="what an hour of the robot costs, in your currency"
+        default=100.0, ge=0, description="price of an hour of the robot, for the ledger"
     )
     explore: float = Field(
         default=0.5, ge=0, description="scales the policy's own noise in collected episodes"

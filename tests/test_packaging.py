@@ -1,4 +1,4 @@
-"""What a fresh machine needs: pinned versions for everything, files inside the packages, a cluster Ray accepts."""
+"""What a fresh machine needs: pinned versions, files inside the packages, a cluster Ray accepts."""
 
 from __future__ import annotations
 

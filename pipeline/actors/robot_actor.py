@@ -46,20 +46,24 @@ class _Progress:
 
 
 class FairQueue:
-    """First in, first out for each client; clients take turns, so one trial cannot keep the robot to itself."""
+    """First in, first out for each client; clients take turns, so one trial cannot keep the robot to itself.
+
+    Urgent items overtake the others of their client: collected data is of use now, a measurement can wait.
+    """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[deque[str], deque[str]]] = OrderedDict()
 
-    def put(self, client: str, item: str) -> None:
-        self._waiting.setdefault(client, deque()).append(item)
+    def put(self, client: str, item: str, urgent: bool = False) -> None:
+        calm, hurried = self._waiting.setdefault(client, (deque(), deque()))
+        (hurried if urgent else calm).append(item)
 
     def get(self) -> str | None:
         for client in list(self._waiting):
-            items = self._waiting[client]
             self._waiting.move_to_end(client)
-            if items:
-                return items.popleft()
+            for items in reversed(self._waiting[client]):
+                if items:
+                    return items.popleft()
         return None
 
 
@@ -93,7 +97,7 @@ class RobotActor:
         with self._lock:
             if order.round_id not in self._rounds:
                 self._rounds[order.round_id] = _Progress(order)
-                self._queue.put(client, order.round_id)
+                self._queue.put(client, order.round_id, urgent=order.purpose == "collection")
         self._wake.set()
 
     def poll(self, received: dict[str, int]) -> tuple[list[RoundReport], dict[str, Any]]:
@@ -179,7 +183,9 @@ class RobotActor:
         order, policy, session = progress.round, ExportedPolicy(progress.round.policy), self._session
         assert session is not None
         with self._lock:  # what an earlier life of this actor has flown already
-            progress.episodes = [m for m in session.store.list() if m.round_id == order.round_id and not m.void]
+            progress.episodes = [
+                m for m in session.store.list() if m.round_id == order.round_id and not m.void
+            ]
         while not progress.finished and not self._closing.is_set():
             if not self._ready():
                 self._wait()
@@ -203,13 +209,9 @@ class RobotActor:
 
     def _status(self) -> dict[str, Any]:
         if self._session is None:
-            return {"state": "disconnected", "reason": self._error, "episodes": 0}
+            return {"state": "disconnected", "reason": self._error}
         status = self._session.status()
-        return {
-            "state": status.state,
-            "reason": status.reason or self._error,
-            "episodes": len(self._session.store),
-        }
+        return {"state": status.state, "reason": status.reason or self._error}
 
     def _digest(self, meta: EpisodeMeta) -> dict[str, Any]:
         """What the learner needs of an episode: the outcome always, columns when it was flown to collect data."""

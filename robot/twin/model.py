@@ -3,7 +3,8 @@
 Nothing here is shared with the simulator's effects: another engine and other code are the point of a twin.
 """
 
-# pyright: reportAttributeAccessIssue=false  (the engine's names are made at run time)
+# The engine makes its names at run time.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

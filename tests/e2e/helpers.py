@@ -29,12 +29,14 @@ CONFIG: dict[str, Any] = {
         },
     ],
     "learner": {"updates_per_iteration": 50, "updates_per_call": 10, "warmup_steps": 500, "min_real": 16},
-    "evaluation": {"episodes": 4, "worlds": 8, "every_updates": 100},
+    "evaluation": {"episodes": 4, "boundary_episodes": 8, "worlds": 8, "every_updates": 100},
     "rounds": {"final_episodes": 4, "collect_round_episodes": 2},
     "checkpoint": {"every_iterations": 3},
     "randomization": {"adr": {"m": 1}},
     "robot": {
-        "limits": {"slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}}
+        "limits": {
+            "slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}
+        }
     },
 }
 COMPARED = ("stage", "sim", "randomized", "real", "gap", "adr", "stages", "final", "losses", "done")
@@ -56,7 +58,11 @@ def run(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedPro
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 

@@ -50,7 +50,9 @@ def transitions(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def update(group: LearnerGroup, columns: dict[str, np.ndarray], rows: int = ROWS, timestep: int = 0) -> dict[str, float]:
+def update(
+    group: LearnerGroup, columns: dict[str, np.ndarray], rows: int = ROWS, timestep: int = 0
+) -> dict[str, float]:
     """Train on the columns, minibatches of `rows` rows; the statistics as numbers."""
     batch = MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(columns["rewards"]))
     results = group.update(
@@ -63,13 +65,18 @@ def update(group: LearnerGroup, columns: dict[str, np.ndarray], rows: int = ROWS
     return {name: float(value) for name, value in values.items() if value.ndim == 0}
 
 
-def module_of(group: LearnerGroup) -> AsymmetricSACModule:
-    return group._learner.module[DEFAULT_MODULE_ID]
+def learner_of(group: LearnerGroup) -> Any:
+    return group._learner
+
+
+def module_of(group: LearnerGroup) -> Any:
+    """The module itself, not a copy."""
+    return learner_of(group).module[DEFAULT_MODULE_ID]
 
 
 def trained_state(group: LearnerGroup) -> dict[str, torch.Tensor]:
     """Copies of all networks, log_alpha and Adam's state."""
-    learner = group._learner
+    learner = learner_of(group)
     state = {name: value.detach().clone() for name, value in module_of(group).state_dict().items()}
     state["log_alpha"] = learner.curr_log_alpha[DEFAULT_MODULE_ID].detach().clone()
     for name, optimizer in learner._named_optimizers.items():

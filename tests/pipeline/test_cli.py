@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ import typer
 
 from envs.tasks.cartpole import PARAMETERS
 from pipeline import cli, run
-from pipeline.config import load_experiment
+from pipeline.config import load_experiment, save_experiment
+from robot.confirm import Confirmer, pending
 from robot.interface import RobotError
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +161,24 @@ def test_a_sweep_ends_with_a_table_over_its_trials(capsys, monkeypatch):
     assert "randomization.strength" in out and "t1" in out and "0.5" in out and "123" in out
 
 
+def test_an_operator_answers_a_run_that_asks(capsys, elsewhere):
+    save_experiment(load_experiment(), elsewhere / "config.yaml")
+    assert "no question is waiting" in refused(capsys, "robot", "confirm", ".", "--operator", "Ada")
+
+    def asks() -> None:
+        answers.append(Confirmer(elsewhere / "robot", timeout_s=20).ask("episode 3"))
+
+    answers: list[str] = []
+    (elsewhere / "robot").mkdir()
+    robot = threading.Thread(target=asks)
+    robot.start()
+    while not pending(elsewhere / "robot"):
+        time.sleep(0.01)
+    assert cli.main(["robot", "confirm", ".", "--operator", "Ada"]) == 0
+    robot.join(timeout=20)
+    assert answers == ["Ada"] and "episode 3: yes" in capsys.readouterr().out
+
+
 def test_config_as_yaml_is_the_resolved_configuration(capsys, elsewhere):
     assert cli.main(["config", "cartpole_nominal", "seed=9", "--yaml"]) == 0
     (elsewhere / "resolved.yaml").write_text(capsys.readouterr().out)
@@ -189,9 +210,7 @@ def test_every_option_of_every_command_is_described():
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess:
     setup = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-    return subprocess.run(
-        [sys.executable, "-c", setup + code], cwd=cwd, capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, "-c", setup + code], cwd=cwd, capture_output=True, text=True, timeout=60)
 
 
 def test_help_imports_nothing_heavy(elsewhere):
@@ -206,7 +225,7 @@ print("HEAVY", sorted(heavy & set(sys.modules)))
 
 
 def test_the_program_itself_refuses_without_a_traceback(elsewhere):
-    """The real process: code 2, one line, no folder; and a task of one's own in the present folder is found."""
+    """The real process: code 2, one line, no folder; a task of one's own is found in the present folder."""
     (elsewhere / "mine.py").write_text(
         "from envs.tasks.cartpole import Cartpole\nclass Mine(Cartpole):\n    name = 'mine'\n"
     )

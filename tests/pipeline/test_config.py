@@ -1,4 +1,4 @@
-"""Configuration: what reaches which key, what is refused and in which words, and that nothing is lost on the way."""
+"""Configuration: what reaches which key, what is refused and how, and that nothing is lost on the way."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def test_every_plain_key_can_be_overridden(experiment):
 
 
 def test_overrides_are_applied_in_order_and_seed_last():
-    assert (
-        load_experiment(None, ["learner.batch_size=64", "learner.batch_size=128"]).learner.batch_size == 128
-    )
+    assert load_experiment(None, ["learner.batch_size=64", "learner.batch_size=128"]).learner.batch_size == 128
     assert load_experiment(None, ["seed=1"], seed=5).seed == 5
 
 

@@ -17,7 +17,7 @@ from pipeline.export import export_policy
 from pipeline.policy import LOG_STD_MAX, LOG_STD_MIN, NumpyPolicy, actor_weights
 from robot.interface import RobotError
 from robot.policy import ExportedPolicy
-from tests.pipeline.learners import ACTIONS, OBS, POLICY, learner_group, module_of, transitions, update
+from tests.pipeline.learners import ACTIONS, OBS, POLICY, learner_group, learner_of, module_of, transitions, update
 
 TASK = Cartpole()
 
@@ -129,7 +129,12 @@ def test_actor_of_the_wrong_size_is_refused():
 
 def test_actor_is_found_in_every_state():
     group = learner_group()
-    states = [module_of(group).get_state(), group.get_weights(), group._learner.get_state(), group.get_state()]
+    states = [
+        module_of(group).get_state(),
+        group.get_weights(),
+        learner_of(group).get_state(),
+        group.get_state(),
+    ]
     expected = NumpyPolicy(states[0]).act(transitions(5)["obs"])
     for state in states:
         assert (NumpyPolicy(state).act(transitions(5)["obs"]) == expected).all()

@@ -24,6 +24,7 @@ from tests.pipeline.learners import (
     ROWS,
     largest_difference,
     learner_group,
+    learner_of,
     module_of,
     trained_state,
     transitions,
@@ -46,7 +47,7 @@ def _torch_defaults():
 def test_equals_rllib_after_twenty_updates(hidden, actor_lr):
     stock = learner_group(SACTorchLearner, hidden, actor_lr=actor_lr)
     ours = learner_group(hidden=hidden, actor_lr=actor_lr)
-    assert ours._learner.kernel is not None
+    assert learner_of(ours).kernel is not None
     module_of(stock).generator = torch.Generator()
     module_of(stock).generator.manual_seed(0)  # as ours is by the seed of the configuration
     ones = np.ones(ROWS, np.float32)
@@ -54,7 +55,15 @@ def test_equals_rllib_after_twenty_updates(hidden, actor_lr):
         columns = transitions(ROWS, seed=step)
         statistics = update(stock, {**columns, "n_step": ones, "weights": ones}, timestep=step)
         mine = update(ours, columns, timestep=step)
-        for name in ("qf_loss", "qf_twin_loss", "policy_loss", "alpha_loss", "alpha_value", "qf_mean", "logps"):
+        for name in (
+            "qf_loss",
+            "qf_twin_loss",
+            "policy_loss",
+            "alpha_loss",
+            "alpha_value",
+            "qf_mean",
+            "logps",
+        ):
             assert mine[name] == pytest.approx(statistics[name], abs=2e-6), name
     theirs, own = trained_state(stock), trained_state(ours)
     assert largest_difference(theirs, own) <= 1e-6
@@ -118,7 +127,8 @@ def _loss(kernel: FlatSAC, flat: torch.Tensor, batch: Batch, next_noise: torch.T
     with torch.no_grad():
         next_actions, next_density = sample(nets["policy"], batch.next_obs, next_noise)
         next_values = torch.minimum(
-            value(targets[:half], batch.next_obs, next_actions), value(targets[half:], batch.next_obs, next_actions)
+            value(targets[:half], batch.next_obs, next_actions),
+            value(targets[half:], batch.next_obs, next_actions),
         )
         goal = batch.rewards + batch.discounts * (next_values - alpha * next_density)
     critics = [value(nets[name], batch.obs, batch.actions) for name in ("qf", "qf_twin")]
@@ -139,7 +149,12 @@ def test_wide_layers_take_another_library_to_the_same_result(monkeypatch):
     for threshold in (1 << 16, 1 << 60):
         monkeypatch.setattr(flat_mlp, "WIDE", threshold)
         kernel = FlatSAC(
-            policy_size=POLICY, obs_size=OBS, action_size=ACTIONS, hidden=[48, 48], tau=0.01, target_entropy=-2.0
+            policy_size=POLICY,
+            obs_size=OBS,
+            action_size=ACTIONS,
+            hidden=[48, 48],
+            tau=0.01,
+            target_entropy=-2.0,
         )
         kernel.parameters.normal_(0.0, 0.2, generator=torch.Generator().manual_seed(1))
         kernel.update(batch, 64, RATES, torch.Generator().manual_seed(5))
@@ -155,14 +170,14 @@ def test_differentiated_path_equals_the_hand_written_one(options, caplog):
     assert [record.message for record in caplog.records if record.name == "pipeline.learner"] == [
         "Hand-written SAC gradients are off because grad_clip is 1000000000.0; using automatic differentiation."
     ]
-    assert other._learner.kernel is None
+    assert learner_of(other).kernel is None
     ours = learner_group(**{**options, "grad_clip": None})
     columns = transitions(4 * ROWS)
     theirs, mine = update(other, columns), update(ours, columns)
     for name in ("qf_loss", "policy_loss", "alpha_value", "entropy"):
         assert mine[name] == pytest.approx(theirs[name], abs=1e-5)
     assert largest_difference(trained_state(other), trained_state(ours)) < 1e-6
-    assert other._learner.gradient_steps == ours._learner.gradient_steps == 4
+    assert learner_of(other).gradient_steps == learner_of(ours).gradient_steps == 4
 
 
 def test_clipping_takes_effect():
@@ -187,14 +202,14 @@ def test_minibatches_are_taken_in_order():
 def test_restored_learner_continues_bit_equal(tmp_path: Path, options):
     group = learner_group(**options)
     update(group, transitions(3 * ROWS, seed=1))
-    group._learner.save_to_path(tmp_path)
+    learner_of(group).save_to_path(tmp_path)
     update(group, transitions(3 * ROWS, seed=2))
     restored = learner_group(seed=7, **options)  # another initialization and another noise stream
-    restored._learner.restore_from_path(tmp_path)
-    assert restored._learner.gradient_steps == 3
+    learner_of(restored).restore_from_path(tmp_path)
+    assert learner_of(restored).gradient_steps == 3
     update(restored, transitions(3 * ROWS, seed=2))
     assert largest_difference(trained_state(group), trained_state(restored)) == 0.0
-    assert torch.equal(group._learner.generator.get_state(), restored._learner.generator.get_state())
+    assert torch.equal(learner_of(group).generator.get_state(), learner_of(restored).generator.get_state())
 
 
 def test_live_learner_goes_back_to_an_older_state():
@@ -213,8 +228,8 @@ def test_state_survives_a_change_of_path(tmp_path: Path):
     """A run may be resumed with gradient clipping switched on or off."""
     first, second = learner_group(), learner_group(grad_clip=1e9, seed=7)
     update(first, transitions(3 * ROWS, seed=1))
-    first._learner.save_to_path(tmp_path)
-    second._learner.restore_from_path(tmp_path)
+    learner_of(first).save_to_path(tmp_path)
+    learner_of(second).restore_from_path(tmp_path)
     update(first, transitions(ROWS, seed=2))
     update(second, transitions(ROWS, seed=2))
     assert largest_difference(trained_state(first), trained_state(second)) < 1e-6
@@ -222,7 +237,7 @@ def test_state_survives_a_change_of_path(tmp_path: Path):
 
 def test_module_and_optimizers_stay_views_of_the_flat_vectors(tmp_path: Path):
     group = learner_group()
-    learner, kernel = group._learner, group._learner.kernel
+    learner, kernel = learner_of(group), learner_of(group).kernel
     group.set_weights(group.get_weights())
     group.set_state(group.get_state())
     learner.save_to_path(tmp_path)
@@ -249,7 +264,7 @@ def test_weights_given_out_do_not_change_with_training():
 
 def test_noise_depends_on_the_seed_alone():
     groups = [learner_group(seed=0), learner_group(seed=0), learner_group(seed=1)]
-    states = [group._learner.generator.get_state() for group in groups]
+    states = [learner_of(group).generator.get_state() for group in groups]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
     torch.manual_seed(3)
@@ -278,7 +293,9 @@ def test_steps_of_the_return_discount_the_bootstrap():
 
 
 @pytest.mark.parametrize("options", [{}, {"grad_clip": 10.0}], ids=["hand-written", "differentiated"])
-@pytest.mark.parametrize("column, value", [("rewards", np.nan), ("rewards", np.inf), ("obs", np.nan), ("new_obs", np.nan)])
+@pytest.mark.parametrize(
+    "column, value", [("rewards", np.nan), ("rewards", np.inf), ("obs", np.nan), ("new_obs", np.nan)]
+)
 def test_values_that_are_not_finite_stop_training(options, column, value):
     group = learner_group(**options)
     columns = transitions(2 * ROWS)
@@ -304,7 +321,9 @@ def test_impossible_module_is_refused(model_config):
     spaces = module_of(learner_group())
     with pytest.raises(ValueError, match="model_config"):
         AsymmetricSACModule(
-            observation_space=spaces.observation_space, action_space=spaces.action_space, model_config=model_config
+            observation_space=spaces.observation_space,
+            action_space=spaces.action_space,
+            model_config=model_config,
         )
 
 

@@ -202,8 +202,8 @@ def test_a_bar_shows_the_range_within_the_bounds():
     linear = Parameter("a", "m", 0.0, (-8.0, 8.0), (0.0, 0.0))
     assert bar(linear, -8.0, 8.0) == "━━━━━━━━│━━━━━━━"
     assert bar(linear, 0.0, 3.5) == "········│━━━····"
-    log = Parameter("b", "m", 1.0, (0.01, 100.0), (1.0, 1.0), "log")
-    assert bar(log, 0.1, 10.0) == "····━━━━│━━━━···"
+    log = Parameter("b", "m", 1.2, (0.01, 100.0), (1.2, 1.2), "log")
+    assert bar(log, 0.12, 8.0) == "····━━━━│━━━····"
 
 
 def test_durations():

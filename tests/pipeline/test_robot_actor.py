@@ -53,7 +53,9 @@ def actor(tmp_path):
     made = []
 
     def make() -> RobotActor:
-        made.append(RobotActor(RobotSettings(limits=LIMITS).model_dump(mode="json"), "cartpole", str(tmp_path)))
+        made.append(
+            RobotActor(RobotSettings(limits=LIMITS).model_dump(mode="json"), "cartpole", str(tmp_path))
+        )
         return made[-1]
 
     yield make
@@ -72,7 +74,6 @@ def test_collected_episodes_are_durable_and_have_what_was_sent(actor):
     assert columns["actions"].shape == (rows, 1) and np.abs(columns["actions"]).max() <= 1.0
     assert columns["terminateds"][-1] == (rows < TASK.max_steps) and not columns["terminateds"][:-1].any()
     assert np.allclose(columns["new_obs"][:-1], columns["obs"][1:])
-    assert robot.status()["episodes"] == 2
 
 
 def test_a_round_submitted_again_after_a_restart_is_not_flown_again(actor):
@@ -84,7 +85,7 @@ def test_a_round_submitted_again_after_a_restart_is_not_flown_again(actor):
     again.submit("a", order("r1", episodes=3))
     after = finish(again, {"r1": 0})["r1"]
     assert [e["meta"]["episode_id"] for e in after[:2]] == [e["meta"]["episode_id"] for e in before]
-    assert len(after) == 3 and again.status()["episodes"] == 3
+    assert len(after) == 3
 
 
 def test_an_evaluation_ends_once_it_is_settled(actor):
@@ -113,5 +114,6 @@ def test_clients_take_turns():
     queue = FairQueue()
     for item in ("a1", "a2", "a3"):
         queue.put("a", item)
+    queue.put("a", "now", urgent=True)
     queue.put("b", "b1")
-    assert [queue.get() for _ in range(5)] == ["a1", "b1", "a2", "a3", None]
+    assert [queue.get() for _ in range(6)] == ["now", "b1", "a1", "a2", "a3", None]

@@ -1,6 +1,7 @@
 """The reality's physics against a plain restatement of its definition, one millisecond at a time."""
 
-# pyright: reportAttributeAccessIssue=false  (the engine's names are made at run time)
+# The engine makes its names at run time.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

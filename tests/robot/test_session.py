@@ -28,9 +28,14 @@ def evaluate(session, policy, world=0, **keys):
     return session.run_episode(policy, purpose="evaluation", seed=3, world=world, **keys)
 
 
-def recorded(session, event):
+def events(session):
+    """What the twin's own recorder has."""
     assert isinstance(session.technician, SocketTechnician)
-    return [entry for entry in session.technician.record()["events"] if entry["event"] == event]
+    return session.technician.record()["events"]
+
+
+def recorded(session, event):
+    return [entry for entry in events(session) if entry["event"] == event]
 
 
 def test_an_episode_from_start_to_store(session, task, balancer):
@@ -113,7 +118,7 @@ def test_limits_hold_at_the_motor_whatever_the_policy_asks(tmp_path, task, make_
             session.recover("Ada")
     assert {"effort", "effort_rate", "velocity"} <= interventions
     last = 0.0
-    for entry in session.technician.record()["events"]:
+    for entry in events(session):
         if entry["event"] == "motor on":
             last = 0.0
         elif entry["event"] == "goal":
