@@ -29,8 +29,7 @@ bench: $(STAMP)
 
 install: $(STAMP)
 
-# Torch comes first, by itself, so that a smaller build can be chosen for it, as in
-# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make train
+# Torch comes first, by itself, so that another build can be chosen for it through pip's own settings.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt torch==2.13.0

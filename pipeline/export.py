@@ -1,7 +1,7 @@
 """The trained policy as one ONNX file: what the robot runs during training and what ships afterwards.
 
-The graph is built directly from the weights, in about a millisecond, without torch. It takes the `policy` observation group,
-scaled and stacked as the metadata says, and gives the action in [-1, 1].
+The graph is built directly from the weights, in less than a millisecond, without torch. It takes the `policy`
+observation group, scaled and stacked as the metadata says, and gives the action in [-1, 1].
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _graph(layers: list[tuple[np.ndarray, np.ndarray]], task: Task) -> onnx.Grap
     (weight, bias), size = layers[-1], task.action_size
     linear("mean", source, weight[:size], bias[:size])
     linear("raw_log_std", source, weight[size:], bias[size:])
-    arrays["log_std_min"], arrays["log_std_max"] = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
+    arrays["log_std_min"], arrays["log_std_max"] = np.array(LOG_STD_MIN), np.array(LOG_STD_MAX)
     nodes.append(helper.make_node("Clip", ["raw_log_std", "log_std_min", "log_std_max"], ["log_std"]))
     nodes.append(helper.make_node("Tanh", ["mean"], ["action"]))
 

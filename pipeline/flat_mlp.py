@@ -8,7 +8,7 @@ Matrix products go to torch's BLAS, or to oneDNN where the layer is wide enough 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -139,7 +139,8 @@ class _Down:
             _relu_gradient(self.passed, self._below, 0.0, grad_input=self.passed)
 
 
-_linear = torch.ops.mkldnn._linear_pointwise.default if torch.backends.mkldnn.is_available() else None
+# (inputs, weight, bias, activation, [], "") of oneDNN, which only torch's compiler calls otherwise
+_linear: Any = torch.ops.mkldnn._linear_pointwise.default if torch.backends.mkldnn.is_available() else None
 _relu_gradient = torch.ops.aten.threshold_backward.grad_input
 
 

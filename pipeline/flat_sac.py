@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import huber_loss, softplus
@@ -21,6 +21,7 @@ from pipeline.policy import LOG_STD_MAX, LOG_STD_MIN
 
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-7  # RLlib's choice for SAC
 CRITICS = ("qf", "qf_twin")
+_fused_adam = torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]  what Adam(fused=True) calls
 LOG_TWO, HALF_LOG_TWO_PI = math.log(2.0), 0.5 * math.log(2.0 * math.pi)
 
 
@@ -119,7 +120,7 @@ class FlatSAC:
     def _adam(self, groups: list[tuple[float, list[list[torch.Tensor]]]]) -> None:
         self.step += 1
         for rate, (parameters, gradients, exp_avgs, exp_avg_sqs) in groups:
-            torch._fused_adam_(
+            _fused_adam(
                 parameters,
                 gradients,
                 exp_avgs,
@@ -246,12 +247,13 @@ class _Workspace:
 @contextmanager
 def _uninitialized_memory() -> Iterator[None]:
     """Torch's deterministic mode, which RLlib turns on with a seed, fills every new tensor; here all are written."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    switch: Any = torch.utils.deterministic
+    before = switch.fill_uninitialized_memory
+    switch.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        switch.fill_uninitialized_memory = before
 
 
 def _log_density(raw: torch.Tensor, noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import ALL_MODULES, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
-    ALL_MODULES,
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED,
@@ -50,12 +49,20 @@ class FlatSACLearner(SACTorchLearner):
     The state holds everything that training depends on, so a restored run continues with the same numbers.
     """
 
+    config: Any  # RLlib declares a base class that lacks SAC's settings
+    curr_log_alpha: Any
+    kernel: FlatSAC | None  # None on the differentiated path
+    gradient_steps: int  # ever taken
+    generator: torch.Generator  # draws the action noise
+
     def build(self) -> None:
         if self.config.target_network_update_freq:
             raise ValueError(
                 f"target_network_update_freq is {self.config.target_network_update_freq}; this learner moves the"
                 " target networks after every gradient step, so it must be 0."
             )
+        if not self.config.twin_q:
+            raise ValueError("twin_q is False; this learner always trains two critics, so it must be True.")
         super().build()
         self.gradient_steps = 0
         self.generator = torch.Generator(device=self._device)
@@ -66,11 +73,9 @@ class FlatSACLearner(SACTorchLearner):
         for module in self._modules().values():
             module.generator = self.generator
         reason = self._unsupported()
-        self.kernel: FlatSAC | None = None
+        self.kernel = None if reason else self._make_kernel()
         if reason:
             logger.warning("Hand-written SAC gradients are off because %s; using automatic differentiation.", reason)
-        else:
-            self._adopt()
 
     def update(
         self,
@@ -93,8 +98,10 @@ class FlatSACLearner(SACTorchLearner):
             training_data.validate()
             training_data.solve_refs()
             batch = training_data.batch
-        if batch is None or num_epochs != 1:
-            raise ValueError(f"This learner takes one `batch` for one epoch; given {batch!r} for {num_epochs} epochs.")
+        if batch is None:
+            raise ValueError("This learner is updated from a `batch` of columns, and was given none.")
+        if num_epochs != 1:
+            raise ValueError(f"num_epochs is {num_epochs}; this learner goes over a batch once.")
         columns = batch if isinstance(batch, SampleBatch) else batch.policy_batches[DEFAULT_MODULE_ID]
         count = len(columns[Columns.REWARDS])
         rows = minibatch_size or count
@@ -124,11 +131,12 @@ class FlatSACLearner(SACTorchLearner):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        if COMPONENT_RL_MODULE in state:  # RLlib ignores weights older than its own; a restore means them
-            self._weights_seq_no = min(self._weights_seq_no, state.get(WEIGHTS_SEQ_NO, 0) - 1)
+        if COMPONENT_RL_MODULE in state and state.get(WEIGHTS_SEQ_NO):
+            # RLlib ignores weights older than its own; a restore means them.
+            self._weights_seq_no = min(self._weights_seq_no, state[WEIGHTS_SEQ_NO] - 1)
         super().set_state(state)
         if self.kernel is not None:
-            self._share_moments()
+            self._share_moments(self.kernel)
         if COMPONENT_SAC in state:
             extra = state[COMPONENT_SAC]
             with torch.no_grad():
@@ -157,10 +165,10 @@ class FlatSACLearner(SACTorchLearner):
         }
         return next((reason for reason, applies in reasons.items() if applies), None)
 
-    def _adopt(self) -> None:
+    def _make_kernel(self) -> FlatSAC:
         """Move parameters, targets and Adam's moments into flat vectors; their owners keep views of them."""
         module = self._modules()[DEFAULT_MODULE_ID]
-        self.kernel = FlatSAC(
+        kernel = FlatSAC(
             policy_size=module.policy_size,
             obs_size=module.observation_space.shape[0],
             action_size=module.action_size,
@@ -169,10 +177,11 @@ class FlatSACLearner(SACTorchLearner):
             target_entropy=float(self.target_entropy[DEFAULT_MODULE_ID]),
         )
         owners = self._trained()
-        for name, views in self.kernel.views(self.kernel.parameters).items():
+        for name, views in kernel.views(kernel.parameters).items():
             _move(owners[name], views)
-        _move([*module.target_qf.parameters(), *module.target_qf_twin.parameters()], self.kernel.target_views())
-        self._share_moments()
+        _move([*module.target_qf.parameters(), *module.target_qf_twin.parameters()], kernel.target_views())
+        self._share_moments(kernel)
+        return kernel
 
     def _trained(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by RLlib's name of their optimizer."""
@@ -184,9 +193,8 @@ class FlatSACLearner(SACTorchLearner):
             "alpha": [self.curr_log_alpha[DEFAULT_MODULE_ID]],
         }
 
-    def _share_moments(self) -> None:
+    def _share_moments(self, kernel: FlatSAC) -> None:
         """Copy the optimizers' moments into the flat vectors and let the optimizers hold views of those."""
-        kernel = self.kernel
         first, second, step = kernel.views(kernel.exp_avg), kernel.views(kernel.exp_avg_sq), 0.0
         for name, parameters in self._trained().items():
             moments = self.get_optimizer(DEFAULT_MODULE_ID, name).state
@@ -220,9 +228,10 @@ class FlatSACLearner(SACTorchLearner):
 
     def _rates(self) -> LearningRates:
         """The optimizers' present rates; RLlib moves them along their schedules."""
-        names = {"critic": "qf", "actor": "policy", "alpha": "alpha"}
-        optimizers = {key: self.get_optimizer(DEFAULT_MODULE_ID, name) for key, name in names.items()}
-        return LearningRates(**{key: self._get_optimizer_lr(optimizer) for key, optimizer in optimizers.items()})
+        rates = [
+            self._get_optimizer_lr(self.get_optimizer(DEFAULT_MODULE_ID, name)) for name in ("qf", "policy", "alpha")
+        ]
+        return LearningRates(*rates)
 
     def _log(self, losses: dict[str, float], rows: int) -> None:
         self.metrics.log_dict(losses, key=DEFAULT_MODULE_ID, window=1)
@@ -263,28 +272,30 @@ class FlatSACLearner(SACTorchLearner):
             self.metrics.delete((name, TD_ERROR_KEY), key_error=False)
         return {}
 
-    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out) -> torch.Tensor:
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out) -> Any:
         loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         self.metrics.log_value((module_id, "entropy"), -fwd_out["logp_resampled"].mean(), window=1)
         return loss
 
-    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, torch.Tensor]:
+    def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, Any]:
         """One backward pass: every parameter is moved by one of the losses only, so their sum gives its gradient."""
         self._temp_losses.clear()
         return TorchLearner.compute_gradients(self, loss_per_module, **kwargs)
 
-    def apply_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> None:
+    def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         if self._grad_scalers is not None or self._lr_scheduler_classes is not None:
             super().apply_gradients(gradients_dict)
         else:  # RLlib would turn NaN into zero; here it must reach the parameters, and so the check
+            parameters: Any = self._params
             for reference, gradient in gradients_dict.items():
-                self._params[reference].grad = gradient
+                parameters[reference].grad = gradient
             for optimizer in self._optimizer_parameters:
                 optimizer.step()
         with torch.no_grad():
             for module in self._modules().values():
                 for net, target in module.get_target_network_pairs():
-                    torch._foreach_lerp_([*target.parameters()], [*net.parameters()], self.config.tau)
+                    for moved, parameter in zip(target.parameters(), net.parameters(), strict=True):
+                        moved.lerp_(parameter, self.config.tau)
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         TorchLearner.after_gradient_based_update(self, timesteps=timesteps)  # the targets have moved already

@@ -6,6 +6,7 @@ has; the twin critics see everything (Pinto et al. 2017, "Asymmetric Actor Criti
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGa
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from ray.rllib.utils.numpy import MAX_LOG_NN_OUTPUT, MIN_LOG_NN_OUTPUT
 from torch import nn
+from torch.nn.functional import softplus
+
+from pipeline.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
 def mlp(inputs: int, hidden: list[int], outputs: int) -> nn.Sequential:
@@ -105,11 +108,12 @@ class AsymmetricSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNe
     def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Actions (n, a) in (-1, 1) and their log density (n,), differentiable (Haarnoja et al. 2018, eq. 21)."""
         mean, log_std = logits.chunk(2, dim=-1)
-        log_std = log_std.clamp(MIN_LOG_NN_OUTPUT, MAX_LOG_NN_OUTPUT)
+        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         noise = torch.randn(mean.shape, generator=self.generator, dtype=mean.dtype, device=mean.device)
         raw = mean + log_std.exp() * noise
-        gaussian = TorchSquashedGaussian(loc=mean, scale=log_std.exp())
-        return torch.tanh(raw), gaussian._squashed_logp(raw)
+        density = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
+        log_slope = 2.0 * (math.log(2.0) - raw - softplus(-2.0 * raw))  # log(1 - tanh(raw)^2)
+        return torch.tanh(raw), (density - log_slope).sum(-1)
 
 
 def _value(net: nn.Module, batch: dict[str, Any]) -> torch.Tensor:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 EDGES_MS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+
+
+@contextmanager
+def urgent(realtime: bool) -> Iterator[None]:
+    """Put this thread before all ordinary ones while in real time; where the user may not, it changes nothing."""
+    try:
+        before = (os.sched_getscheduler(0), os.sched_getparam(0)) if realtime else None
+        if before:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    except (OSError, AttributeError):  # AttributeError: not on every system
+        before = None
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setscheduler(0, *before)
 
 
 class Clock:

@@ -10,10 +10,12 @@ import numpy as np
 from envs.history import HistoryStack
 from envs.task import State, Task
 from robot.clock import Clock
-from robot.interface import Observation, Robot, RobotFault
+from robot.interface import Observation, Robot, RobotFault, Sent
 from robot.policy import ExportedPolicy
-from robot.safety import SafetyFilter
+from robot.safety import Filtered, SafetyFilter
 from robot.watchdog import Watchdog
+
+UNFIT_START = "the robot does not stand in a starting state: the task has failed before its first step"
 
 
 @dataclass
@@ -35,6 +37,23 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.next_observation)
+
+    def asked(self, before: np.ndarray, action: np.ndarray, seen: Observation) -> None:
+        """The policy saw `before` (policy_size,), made of `seen`, and asked for `action`."""
+        self.observation.append(before)
+        self.policy_action.append(action)
+        self.t_mono_s.append(seen.captured_s)
+        self.t_wall_s.append(time.time() - (time.monotonic() - seen.captured_s))
+
+    def went(self, filtered: Filtered, sent: Sent) -> None:
+        self.filtered.append(filtered.command)
+        self.sent.append(sent.command)
+        self.intervention.append("+".join(filtered.reasons + sent.reasons))
+
+    def came(self, seen: Observation, after: np.ndarray) -> None:
+        """The outcome was measured: the step counts."""
+        self.after.append(seen)
+        self.next_observation.append(after)
 
     def columns(self, task: Task) -> dict[str, np.ndarray]:
         """The columns of `robot.episodes`; reward comes from the measured states, as in simulation."""
@@ -85,13 +104,10 @@ def rollout(
     history = HistoryStack(1, task.history, task.frame_size)
     try:
         seen = robot.observe()
-        state = State(seen.joint_position[None], seen.joint_velocity[None])
-        history.reset(np.ones(1, bool), task.frame(state, np.zeros((1, task.action_size), np.float32)))
-        record.stop = safety.unsafe(seen)
-        if not record.stop and task.failed(state)[0]:
-            record.stop = (
-                "the robot does not stand in a starting state: the task has failed before its first step"
-            )
+        state = _state(seen)
+        nothing = np.zeros((1, task.action_size), np.float32)
+        history.reset(np.ones(1, bool), task.frame(state, nothing))
+        record.stop = safety.unsafe(seen) or (UNFIT_START if task.failed(state)[0] else "")
         clock.start()
         if watchdog:
             watchdog.arm()
@@ -101,30 +117,21 @@ def rollout(
             if not np.isfinite(action).all():
                 record.stop = "the policy's action is not finite"
                 break
-            now = time.monotonic()
-            filtered = safety.filter(task.command(action)[0], seen, now)
+            filtered = safety.filter(task.command(action)[0], seen, time.monotonic())
             sent = robot.command(filtered.command)
             if watchdog:
                 watchdog.feed()
             safety.sent(sent.command)
-            record.observation.append(before[0])
-            record.policy_action.append(action[0])
-            record.filtered.append(filtered.command)
-            record.sent.append(sent.command)
-            record.intervention.append("+".join(filtered.reasons + sent.reasons))
-            record.t_mono_s.append(seen.captured_s)
-            record.t_wall_s.append(time.time() - (time.monotonic() - seen.captured_s))
+            record.asked(before[0], action[0], seen)
+            record.went(filtered, sent)
             clock.wait()
             seen = robot.observe()
-            state = State(seen.joint_position[None], seen.joint_velocity[None])
+            state = _state(seen)
             last = task.action(sent.command[None]).astype(np.float32)
-            record.after.append(seen)
-            record.next_observation.append(history.push(task.frame(state, last))[0])
-            if task.failed(state)[0]:
-                record.terminated = True
-                break
-            record.stop = safety.unsafe(seen)
-            if record.stop:
+            record.came(seen, history.push(task.frame(state, last))[0])
+            record.terminated = bool(task.failed(state)[0])
+            record.stop = "" if record.terminated else safety.unsafe(seen)
+            if record.terminated or record.stop:
                 break
     except RobotFault as fault:
         record.stop, record.link = str(fault), fault.link
@@ -132,3 +139,7 @@ def rollout(
         if watchdog:
             watchdog.disarm()
     return record
+
+
+def _state(seen: Observation) -> State:
+    return State(seen.joint_position[None], seen.joint_velocity[None])

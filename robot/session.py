@@ -13,7 +13,7 @@ import numpy as np
 from envs.randomization.keyed import KeyedRandom
 from envs.task import State, Task
 from robot import durable
-from robot.clock import Clock
+from robot.clock import Clock, urgent
 from robot.confirm import Confirmer
 from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
@@ -168,55 +168,34 @@ class RobotSession:
         or when a person says no. A fault on the way is not raised: it ends the episode with `meta.stop`. An
         episode that ends before its first step has no rows and is not stored.
         """
-        if self._latch.reason:
-            raise RobotError(
-                f"the robot {self.settings.name} is stopped: {self._latch.reason}; recover it first"
-            )
-        if not self._connected:
-            raise RobotError(f"the robot {self.settings.name} is not connected")
-        policy.check(self.task)
+        self._check(policy)
         if self._confirmer:
             self._confirmer.ask(f"{purpose} episode {len(self.store)} with policy version {policy.version}")
-        task, random = self.task, KeyedRandom(seed)
+        random = KeyedRandom(seed)
         noise = None
         if purpose == "collection":
-            steps = np.arange(task.max_steps)
-            noise = random.normal("explore", np.full_like(steps, world), episode, task.action_size, steps)
+            steps = np.arange(self.task.max_steps)
+            worlds = np.full_like(steps, world)
+            noise = random.normal("explore", worlds, episode, self.task.action_size, steps)
         self._safety.reset(self._speed(policy.run))
         self._clock.start()
         try:
-            try:
-                self._prepare(random, world, episode)
-            except RobotFault as fault:
-                recording = Recording(stop=str(fault), link=fault.link)
-            else:
-                recording = rollout(
-                    self.robot,
-                    task,
-                    policy,
-                    self._safety,
-                    self._clock,
-                    self._watchdog,
-                    noise,
-                    self.settings.explore,
-                )
+            recording = self._fly(policy, noise, random, world, episode)
             robot_s = self._clock.elapsed_s
         finally:
             held = self._release()
         stop, link = self._judge(recording, held)
         if stop:
             self._latch.stop(stop, "link" if link else "unsafe")
+        columns = recording.columns(self.task)
         late = self.robot.spec.realtime and self._clock.p99_ms > self.settings.max_lateness_ms
-        columns = recording.columns(task)
-        last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
-        steps = len(recording)
         meta = EpisodeMeta(
             episode_id=self.store.next_id(self.settings.name),
             robot=self.settings.name,
             purpose=purpose,
-            success=bool(steps and not stop and task.success(last, np.array([steps]))[0]),
+            success=not stop and self._succeeded(columns),
             episode_return=float(columns["reward"].sum()),
-            steps=steps,
+            steps=len(recording),
             robot_s=robot_s,
             stop=stop,
             void=link or late,
@@ -229,12 +208,43 @@ class RobotSession:
             lateness_p99_ms=self._clock.p99_ms,
             overruns=self._clock.overruns,
         )
-        result = RobotEpisode(meta, columns)
-        if steps:
-            self.store.append(result)
-            self.ledger.book(purpose, robot_s, meta.episode_id)
-            self._count(policy.run)
-        return result
+        return self._keep(RobotEpisode(meta, columns))
+
+    def _check(self, policy: ExportedPolicy) -> None:
+        """Raise RobotError unless this policy may move the robot now."""
+        name = self.settings.name
+        if self._latch.reason:
+            raise RobotError(f"the robot {name} is stopped: {self._latch.reason}; recover it first")
+        if not self._connected:
+            raise RobotError(f"the robot {name} is not connected")
+        policy.check(self.task)
+
+    def _fly(
+        self, policy: ExportedPolicy, noise: np.ndarray | None, random: KeyedRandom, world: int, episode: int
+    ) -> Recording:
+        """From the starting state to whatever ends the episode; the motors are left as they are."""
+        try:
+            self._prepare(random, world, episode)
+        except RobotFault as fault:
+            return Recording(stop=str(fault), link=fault.link)
+        clock, dog, explore = self._clock, self._watchdog, self.settings.explore
+        with urgent(self.robot.spec.realtime):
+            return rollout(self.robot, self.task, policy, self._safety, clock, dog, noise, explore)
+
+    def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
+        """Judged by the task from the last measured state."""
+        steps = len(columns["reward"])
+        last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
+        return bool(steps and self.task.success(last, np.array([steps]))[0])
+
+    def _keep(self, episode: RobotEpisode) -> RobotEpisode:
+        """Durable first, then the books. Without a single step there is nothing to keep."""
+        meta = episode.meta
+        if meta.steps:
+            self.store.append(episode)
+            self.ledger.book(meta.purpose, meta.robot_s, meta.episode_id)
+            self._count(meta.policy_run)
+        return episode
 
     def _prepare(self, random: KeyedRandom, world: int, episode: int) -> None:
         """Into the starting state, motors on."""

@@ -72,7 +72,7 @@ class TwinSettings(_Frozen):
 
 
 def default_servos() -> dict[str, ServoSettings]:
-    """The cartpole rig: a belt motor with a pulley of 20 mm radius, and a free-turning servo as pole encoder."""
+    """The cartpole rig: a belt motor with a pulley of 20 mm radius, a free-turning servo as pole encoder."""
     return {
         "slider": ServoSettings(id=1, scale=0.02, effort_per_unit=0.005),
         "hinge": ServoSettings(id=2, scale=1.0, zero_ticks=2048),
@@ -102,7 +102,7 @@ class RobotSettings(_Frozen):
     )
     technician: Path | None = Field(
         default=None,
-        description="socket of whoever sets the starting state (null: the twin's own, or start where the robot stands)",
+        description="socket of who sets the starting state (null: the twin's own, or start as it stands)",
     )
     twin: TwinSettings | None = Field(
         default_factory=TwinSettings, description="the stand-in for a robot without a port (null: none)"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+_lerp: Any = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
 
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
@@ -78,7 +80,7 @@ class BareSAC:
             next_values = torch.minimum(*(target(next_inputs) for target in self.targets))
             goal = rewards + self.gamma * (1 - terminated) * (next_values - alpha * next_log_density)
         inputs = torch.cat((obs, actions), -1)
-        critic_loss = sum(F.huber_loss(critic(inputs), goal) for critic in self.critics)
+        critic_loss = torch.stack([F.huber_loss(critic(inputs), goal) for critic in self.critics]).sum()
         self.critic_optimizer.zero_grad(set_to_none=True)
         critic_loss.backward()
         self.critic_optimizer.step()
@@ -99,4 +101,4 @@ class BareSAC:
         alpha_loss.backward()
         self.alpha_optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
+            _lerp(self._target_parameters, self._critic_parameters, self.tau)

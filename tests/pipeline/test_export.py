@@ -100,7 +100,7 @@ def test_exported_deviation_is_clamped():
         weights["pi.4.bias"][TASK.action_size :] = bias
         session = ExportedPolicy(export_policy(weights, TASK, version=0, run="a"))._session
         log_std = session.run(["log_std"], {"policy": np.zeros((2, TASK.policy_size), np.float32)})[0]
-        assert (log_std == bound).all()
+        assert np.equal(log_std, bound).all()
 
 
 def test_exported_policy_describes_itself():

@@ -43,7 +43,7 @@ def _torch_defaults():
 
 
 @pytest.mark.parametrize("hidden", [(64, 64), (32, 48, 40)])
-@pytest.mark.parametrize("actor_lr", [3e-4, 3e-5])
+@pytest.mark.parametrize("actor_lr", [3e-4, 3e-5, [[0, 3e-4], [15, 1e-6]]], ids=["equal", "different", "schedule"])
 def test_equals_rllib_after_twenty_updates(hidden, actor_lr):
     stock = learner_group(SACTorchLearner, hidden, actor_lr=actor_lr)
     ours = learner_group(hidden=hidden, actor_lr=actor_lr)
@@ -94,6 +94,7 @@ def test_gradients_equal_automatic_differentiation():
     noise = torch.randn(2, ROWS, ACTIONS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     loss = _loss(kernel, flat, batch, next_noise=noise[0], noise=noise[1])
     loss.backward()
+    assert flat.grad is not None
     kernel.update(batch, ROWS, RATES, torch.Generator().manual_seed(5))
     assert float((flat.grad - kernel.gradients).abs().max()) < 1e-10
     assert float(kernel.gradients.abs().max()) > 1e-2
@@ -309,9 +310,18 @@ def test_batch_must_hold_whole_minibatches():
         update(learner_group(), transitions(100))
 
 
-def test_target_update_frequency_is_refused():
-    with pytest.raises(ValueError, match="target_network_update_freq is 5"):
-        learner_group(target_network_update_freq=5)
+@pytest.mark.parametrize("setting, told", [("target_network_update_freq", 5), ("twin_q", False)])
+def test_settings_that_do_not_apply_are_refused(setting, told):
+    with pytest.raises(ValueError, match=f"{setting} is {told}"):
+        learner_group(**{setting: told})
+
+
+def test_set_weights_leaves_the_sequence_number():
+    group = learner_group()
+    update(group, transitions(ROWS))
+    group.set_weights(group.get_weights())
+    update(group, transitions(ROWS))
+    assert learner_of(group)._weights_seq_no == 2
 
 
 @pytest.mark.parametrize("model_config", [{"policy_size": 12, "hidden": [8]}, {"policy_size": 3, "hidden": []}])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from envs.randomization.keyed import KeyedRandom
+from envs.task import State
 from robot import confirm
 from robot.episodes import EpisodeStore
 from robot.interface import RobotError
@@ -297,3 +298,30 @@ def test_a_robot_that_was_never_reached_is_not_stopped_for_it(tmp_path, task, ma
     session = open_session(make_settings(), task, tmp_path)
     assert session.status().state == "ok"
     session.close()
+
+
+def test_a_served_twin_is_used_by_its_paths_and_a_fallen_pole_is_not_flown(
+    tmp_path, task, make_settings, lockstep, balancer
+):
+    keys = {"port": lockstep.port, "twin": None}
+    session = open_session(make_settings(technician=lockstep.technician, **keys), task, tmp_path / "a")
+    assert session.twin_pid is None and evaluate(session, balancer).meta.steps > 0
+    session.close()
+    technician = SocketTechnician(lockstep.technician)
+    fallen = np.array([[0.0, 1.0]])
+    technician.reset(State(fallen, np.zeros_like(fallen)), 1)
+    session = open_session(make_settings(**keys), task, tmp_path / "b")  # nobody to put the pole upright
+    result = evaluate(session, balancer)
+    assert "starting state" in result.meta.stop and result.meta.steps == 0
+    assert session.status().state == "stopped" and not session.revive_twin()
+    session.close()
+    technician.close()
+
+
+def test_the_robot_side_needs_no_learning_library_and_no_engine():
+    code = (
+        "import sys, robot.open, robot.drivers.dynamixel, robot.serve, robot.confirm\n"
+        "print(sorted({'ray', 'torch', 'pybullet', 'mujoco', 'pipeline'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -85,18 +85,21 @@ def test_a_restart_keeps_the_paths(task, make_settings):
 def test_it_ends_with_its_owner():
     code = (
         "import sys, time; from robot.twin.process import TwinProcess\n"
-        "twin = TwinProcess(); twin.start(); print(twin.pid, flush=True); time.sleep(60)"
+        "twin = TwinProcess(); twin.start(); print(twin.pid, twin.technician.parent, flush=True)\n"
+        "time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
-    pid = int(owner.stdout.readline())
+    number, directory = owner.stdout.readline().split()
+    pid = int(number)
+    assert os.path.isdir(directory)
     owner.kill()
     owner.wait()
     owner.stdout.close()
     end = time.monotonic() + 10
     while _alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not _alive(pid)
+    assert not _alive(pid) and not os.path.exists(directory)
 
 
 def test_real_time_runs_at_the_pace_of_the_wall_clock_from_the_first_command(realtime, task, make_settings):

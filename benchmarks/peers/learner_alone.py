@@ -1,0 +1,127 @@
+"""Our learner, through `LearnerGroup.update`, and a bare PyTorch SAC, in turns on the same minibatches.
+
+Both get the columns that a replay gives; drawing them is not timed. They take turns so that what else the machine
+does falls on both, and the ratio of each turn is what counts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+
+from benchmarks.common import middle, peak_rss_mb, tell, tree
+from benchmarks.peers.bare_sac import BareSAC
+from benchmarks.peers.contender import Settings
+from benchmarks.peers.whole_loop import experiment
+from envs.task import Task
+from pipeline.algorithm import Sim2RealConfig
+
+UPDATES_PER_CALL = 20  # as in training, LearnerSettings.updates_per_call
+Columns = dict[str, np.ndarray]
+
+
+def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any]]:
+    """Results of both, the second with `ratio`: our updates/s over the bare ones, [least, median, most] of turns."""
+    torch.set_num_threads(1)
+    torch.manual_seed(settings.seed)
+    started = time.perf_counter()
+    setup = experiment(settings)
+    task = setup.make_task()
+    columns = _columns(settings, task)
+    ours, bare = _ours(settings, setup.to_dict()), _bare(settings, task)
+    ours(columns)
+    first_update_s = time.perf_counter() - started
+    bare(columns)
+    rates: dict[str, list[float]] = {"ours": [], "bare": []}
+    for turn in range(turns):
+        pair = [("ours", ours), ("bare", bare)]
+        for name, step in pair if turn % 2 else reversed(pair):
+            rates[name].append(_rate(step, columns, turn_s))
+        tell(f"turn {turn + 1} of {turns}: {rates['ours'][-1]:,.0f} and {rates['bare'][-1]:,.0f} updates/s")
+    ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates["bare"], strict=True)]
+    memory = peak_rss_mb(tree(os.getpid()))
+    common = {"seed": settings.seed, "updates_s": None, "env_steps_s": None, "to_095_s": None, "peak_rss_mb": memory}
+    return [
+        {
+            **common,
+            "name": "ours, learner alone",
+            "learner_updates_s": middle(rates["ours"]),
+            "first_update_s": first_update_s,
+            "ratio": [min(ratios), middle(ratios), max(ratios)],
+        },
+        {
+            **common,
+            "name": "bare torch SAC, learner alone",
+            "learner_updates_s": middle(rates["bare"]),
+            "first_update_s": None,
+        },
+    ]
+
+
+def _rate(step: Callable[[Columns], None], columns: Columns, seconds: float) -> float:
+    calls, begun = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < seconds:
+        step(columns)
+        calls += 1
+    return calls * UPDATES_PER_CALL / elapsed
+
+
+def _ours(settings: Settings, plain: dict[str, Any]) -> Callable[[Columns], None]:
+    config = Sim2RealConfig.build({"experiment": plain})
+    spaces = (config.observation_space, config.action_space)
+    group = config.build_learner_group(spaces={DEFAULT_MODULE_ID: spaces})
+
+    def step(columns: Columns) -> None:
+        batch = MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(columns["rewards"]))
+        group.update(
+            batch=batch,
+            minibatch_size=settings.batch_size,
+            num_epochs=1,
+            timesteps={"num_env_steps_sampled_lifetime": 0},
+        )
+
+    return step
+
+
+def _bare(settings: Settings, task: Task) -> Callable[[Columns], None]:
+    agent = BareSAC(
+        policy_size=task.policy_size,
+        obs_size=task.policy_size + task.privileged_size,
+        action_size=task.action_size,
+        hidden=settings.hidden,
+        learning_rate=settings.learning_rate,
+        gamma=settings.gamma,
+        tau=settings.tau,
+    )
+    size = settings.batch_size
+
+    def step(columns: Columns) -> None:
+        obs, new_obs, actions, rewards = (
+            torch.from_numpy(columns[name]) for name in ("obs", "new_obs", "actions", "rewards")
+        )
+        terminated = torch.from_numpy(columns["terminateds"]).float()
+        for first in range(0, len(rewards), size):
+            rows = slice(first, first + size)
+            agent.update(obs[rows], new_obs[rows], actions[rows], rewards[rows, None], terminated[rows, None])
+
+    return step
+
+
+def _columns(settings: Settings, task: Task) -> Columns:
+    """Minibatches of one call, made up: the speed does not depend on what they say."""
+    random, rows = np.random.default_rng(settings.seed), UPDATES_PER_CALL * settings.batch_size
+    width = task.policy_size + task.privileged_size
+    return {
+        "obs": random.normal(size=(rows, width)).astype(np.float32),
+        "new_obs": random.normal(size=(rows, width)).astype(np.float32),
+        "actions": random.uniform(-1, 1, (rows, task.action_size)).astype(np.float32),
+        "rewards": random.uniform(size=rows).astype(np.float32),
+        "terminateds": random.random(rows) < 0.02,
+    }
