@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +108,13 @@ def _is_installed(name: str) -> bool:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def psutil() -> Any:
-    """The psutil that comes inside Ray, which puts it on the path."""
-    importlib.import_module("ray")
+    """The psutil that comes inside Ray, without importing Ray: a contender without it is to stay so."""
+    spec = importlib.util.find_spec("ray")
+    folder = Path(spec.origin).parent / "thirdparty_files" if spec and spec.origin else None
+    if folder and folder.is_dir() and str(folder) not in sys.path:
+        sys.path.append(str(folder))
     return importlib.import_module("psutil")
 
 
@@ -150,11 +158,18 @@ def peak_rss_mb(processes: Sequence[Any]) -> float:
 
 
 class MemoryWatch:
-    """Samples the memory of a process tree from a thread until closed. `peak_mb` is the highest sum, by `kind`."""
+    """Samples the memory of a process tree from a thread until closed.
 
-    def __init__(self, pid: int, every_s: float = 0.2) -> None:
-        self._pid, self._every_s = pid, every_s
-        self.peak_mb, self.kind, self.samples, self.processes = 0.0, "PSS", 0, 0
+    Every `EVERY_S` the resident sizes are added up (`peak_rss_mb`, shared pages counted for each process). Counting
+    shared pages once (`peak_mb`, by `kind`) takes the system much longer, so that is done when the first has risen to
+    a new height, and every `SLOWLY_S` in any case.
+    """
+
+    EVERY_S, SLOWLY_S, RISE = 0.2, 2.0, 1.01
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.peak_mb, self.peak_rss_mb, self.kind, self.samples, self.processes = 0.0, 0.0, "PSS", 0, 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -166,10 +181,36 @@ class MemoryWatch:
         self._closing.set()
         self._thread.join()
 
+    def summary(self) -> dict[str, Any]:
+        return {
+            "peak_mb": self.peak_mb,
+            "kind": self.kind,
+            "peak_rss_mb": self.peak_rss_mb,
+            "processes": self.processes,
+            "samples": self.samples,
+        }
+
     def _run(self) -> None:
-        while not self._closing.wait(self._every_s):
+        counted_at, counted_rss = 0.0, 0.0
+        while not self._closing.wait(self.EVERY_S):
             processes = tree(self._pid)
-            kind, now_mb = resident_mb(processes)
+            rss = _rss_mb(processes)
             self.samples += 1
+            self.peak_rss_mb = max(self.peak_rss_mb, rss)
+            now = time.monotonic()
+            if rss < self.RISE * counted_rss and now - counted_at < self.SLOWLY_S:
+                continue
+            counted_at, counted_rss = now, max(counted_rss, rss)
+            kind, now_mb = resident_mb(processes)
             if now_mb > self.peak_mb:
                 self.peak_mb, self.kind, self.processes = now_mb, kind, len(processes)
+
+
+def _rss_mb(processes: Sequence[Any]) -> float:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil().Error:
+            continue
+    return total / MB

@@ -34,6 +34,7 @@ CONTENDERS = (LEARNER, OURS, RLLIB, SB3)
 SUMMARIZED = (
     "updates_s",
     "learner_updates_s",
+    "learner_updates_cpu_s",
     "env_steps_s",
     "updates_per_env_step",
     "to_095_s",
@@ -180,7 +181,7 @@ def _show(report: dict[str, Any]) -> None:
     table = Table(title="SAC on the randomized cartpole, one thread a process", caption=machine_line(report["machine"]))
     table.add_column("")
     names = ("updates/s", "of the update alone", "env steps/s", "updates/step", "first update", "0.95 on the twin")
-    for name in (*names, "peak RSS"):
+    for name in (*names, "peak RSS", "PSS"):
         table.add_column(name, justify="right")
     for row in report["contenders"]:
         reached = number(row.get("to_095_s"), ".1f", "–")
@@ -198,6 +199,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{first} s" if first != "–" else first,
             reached,
             f"{number(row.get('peak_rss_mb'))} MB",
+            f"{number(row.get('end_memory_mb'))} MB" if "end_memory_mb" in row else "–",
         )
     console.print(table)
     for name, value in report["ratios"].items():
@@ -207,7 +209,8 @@ def _show(report: dict[str, Any]) -> None:
             console.print(f"{name}: {number(value, '.2f')}")
     console.print(
         f"Seeds {settings['seeds']}, medians. Times begin before imports and include set-up; the clock stands still while "
-        "policies are judged. Peak RSS sums every process of a contender and counts shared pages for each."
+        "policies are judged. Peak RSS sums every process of a contender and counts shared pages for each; PSS, at the end of "
+        "training, counts them once."
     )
     for line in report["failed"]:
         console.print(f"failed: {line}")

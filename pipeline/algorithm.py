@@ -101,9 +101,7 @@ class Sim2Real(SAC):
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         torch.set_num_threads(1)  # two torch threads beside busy runners are slower than one
-        super().__init__(
-            Sim2RealConfig.build(config) if isinstance(config, dict) else config, *args, **kwargs
-        )
+        super().__init__(Sim2RealConfig.build(config) if isinstance(config, dict) else config, *args, **kwargs)
 
     @classmethod
     def get_default_config(cls) -> Sim2RealConfig:
@@ -239,7 +237,9 @@ class Sim2Real(SAC):
         self._export_weights = weights
 
     def export(self) -> bytes:
-        """The current policy as the artifact that ships."""
+        """The artifact that ships: the policy of the moment, or the one the finished campaign chose."""
+        if self.campaign.final is not None:
+            return self.campaign.final.policy
         return export_policy(self._export_weights, self.task, version=self.updates, run=self._run_name())
 
     def _steer(self) -> None:
@@ -300,9 +300,7 @@ class Sim2Real(SAC):
         (Path(checkpoint_dir) / POLICY_FILE).write_bytes(self.export())
         self.sampler.begin_new_episodes()  # a resumed run begins new episodes too, so both go on alike
 
-    def get_state(
-        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component("sim2real", components, not_components):
             state["sim2real"] = {

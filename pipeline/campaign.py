@@ -7,7 +7,7 @@ gradient updates were made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -70,8 +70,8 @@ class Campaign:
 
     @property
     def finished(self) -> bool:
-        """Training is over and every measurement has arrived, or the robot has been away for too long."""
-        return not self.training and all(row.complete for row in self.rows)
+        """Training is over, and the policy that ships was measured, or the robot has been away for too long."""
+        return self.final is not None and self.final.complete
 
     @property
     def stage_index(self) -> int:
@@ -112,14 +112,18 @@ class Campaign:
         for order, report in self._robot.poll():
             yield from self._hear_robot(order, report)
         self._mind_robot()
+        self._choose()
 
     def settle(self) -> Iterator[dict[str, np.ndarray]]:
         """Wait until nothing is under way: in the deterministic mode a step ends with everything measured."""
-        for order, report in self._robot.wait(ROBOT_PATIENCE_S):
-            yield from self._hear_robot(order, report)
-        for tag, evaluation in self._evaluations.poll():
-            self._hear_evaluation(tag, evaluation)
-        self._mind_robot()
+        while True:
+            for order, report in self._robot.wait(ROBOT_PATIENCE_S):
+                yield from self._hear_robot(order, report)
+            for tag, evaluation in self._evaluations.poll():
+                self._hear_evaluation(tag, evaluation)
+            self._mind_robot()
+            if not self._choose():
+                return
 
     def _hear_evaluation(self, tag: str, evaluation: Evaluation) -> None:
         scenario = evaluation.scenario
@@ -162,7 +166,8 @@ class Campaign:
         del self._measured[tag]
         row.close()
         if row.real is not None:
-            self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": row.updates}
+            version = self._blocks["real"].get("version", 0) + 1
+            self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": version}
             self._gap = row.gap
 
     def _mind_robot(self) -> None:
@@ -175,11 +180,25 @@ class Campaign:
                 row.note = f"the robot is {self._robot.status['state']}: {self._robot.status['reason']}"
                 self._publish(tag)
 
+    def _choose(self) -> bool:
+        """Once every stage is measured, the policy that did best on the robot ships, and is measured anew.
+
+        Its own worlds and episodes make the final figure one that the choice could not flatter.
+        """
+        if self.training or self.final is not None or not all(row.complete for row in self.rows):
+            return False
+        flown = [row for row in self.rows if row.real is not None]
+        best = max(flown, key=_merit) if flown else self.rows[-1]
+        request = self.schedule.final(self.machine.index, best.updates) if self._robot.exists else None
+        self.final = replace(best, first_world=FINAL_WORLD, sim=None, real=None, gap={}, why="", note="")
+        self.final.wants_real = request is not None
+        self.final.episodes = request.episodes if request else self._experiment.rounds.final_episodes or best.episodes
+        self._measure("final", self.final, request)
+        return True
+
     # -- asking ---------------------------------------------------------------------------------------------------
 
-    def steer(
-        self, updates: int, export: Callable[[], bytes]
-    ) -> Literal["stay", "advance", "demote", "finish"]:
+    def steer(self, updates: int, export: Callable[[], bytes]) -> Literal["stay", "advance", "demote", "finish"]:
         """Ask for what is due and move between stages; the caller acts on "advance" and "demote"."""
         if not self.training:
             return "stay"
@@ -193,14 +212,10 @@ class Campaign:
             if self.machine.wants_robot(self._measures(updates)):
                 request = self.schedule.gate(index, stage, updates, self.machine.robot_threshold())
                 if request is not None:
-                    self._measure(
-                        f"gate:{updates}",
-                        self._new_row(stage, updates, export(), request, GATE_WORLD),
-                        request,
-                    )
+                    self._measure(f"gate:{updates}", self._new_row(stage, updates, export(), request), request)
         decision = self.machine.update(self._measures(updates))
         if decision in ("advance", "finish"):
-            self._close_stage(stage, index, updates, export(), final=decision == "finish")
+            self._close_stage(stage, index, updates, export())
         if decision != "stay":
             self.schedule.enter_stage()
         return decision
@@ -209,30 +224,15 @@ class Campaign:
         blocks = {name: block or None for name, block in self._blocks.items()}
         return Measures(updates=updates, collected_s=self.schedule.spent_s["collection"], **blocks)
 
-    def _close_stage(
-        self, stage: StageSettings, index: int, updates: int, policy: bytes, final: bool
-    ) -> None:
-        """Write the stage's row and ask for its measurement. The last stage is measured by the final evaluation."""
-        request, schedule = None, self.schedule
-        if self._robot.exists:
-            request = schedule.final(index, updates) if final else schedule.stage_end(index, stage, updates)
-        row = self._new_row(stage, updates, policy, request, FINAL_WORLD if final else GATE_WORLD)
+    def _close_stage(self, stage: StageSettings, index: int, updates: int, policy: bytes) -> None:
+        """Write the stage's row and ask for its measurement."""
+        request = self.schedule.stage_end(index, stage, updates) if self._robot.exists else None
+        row = self._new_row(stage, updates, policy, request)
         row.why = self.machine.history[-1].reason
-        if request is None and final:
-            row.episodes = self._experiment.rounds.final_episodes or row.episodes
         self.rows.append(row)
-        if final:
-            self.final = row
         self._measure(f"row:{len(self.rows) - 1}", row, request)
 
-    def _new_row(
-        self,
-        stage: StageSettings,
-        updates: int,
-        policy: bytes,
-        request: RoundRequest | None,
-        first_world: int,
-    ) -> StageRow:
+    def _new_row(self, stage: StageSettings, updates: int, policy: bytes, request: RoundRequest | None) -> StageRow:
         return StageRow(
             name=stage.name,
             sim_ratio=stage.sim_ratio,
@@ -241,7 +241,7 @@ class Campaign:
             updates=updates,
             policy=policy,
             episodes=request.episodes if request else self._experiment.evaluation.episodes,
-            first_world=first_world,
+            first_world=GATE_WORLD,
             wants_real=request is not None,
         )
 
@@ -331,13 +331,14 @@ class Campaign:
                 "link_errors": self._robot.errors,
             },
             "stages": [row.summary() for row in self.rows],
-            "final": self.final.summary() if self.final is not None else {},
+            "final": {"stage": self.final.name, **self.final.summary()} if self.final is not None else {},
         }
 
     # -- state ----------------------------------------------------------------------------------------------------
 
     STATE = (
         "rows",
+        "final",
         "buffers",
         "_measured",
         "_flights",
@@ -350,7 +351,6 @@ class Campaign:
 
     def get_state(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.STATE}
-        state["final"] = self.final is not None
         state["machine"], state["schedule"] = self.machine.get_state(), self.schedule.get_state()
         state["ranges"] = {"version": self.ranges.version, "intervals": self.ranges.to_dict()}
         return state
@@ -358,7 +358,6 @@ class Campaign:
     def set_state(self, state: dict[str, Any]) -> None:
         for name in self.STATE:
             setattr(self, name, state[name])
-        self.final = self.rows[-1] if state["final"] else None
         self.machine.set_state(state["machine"])
         self.schedule.set_state(state["schedule"])
         intervals, version = state["ranges"]["intervals"], state["ranges"]["version"]
@@ -366,3 +365,9 @@ class Campaign:
         for tag, row in self._measured.items():  # evaluations in simulation were lost with the process
             if row.sim is None:
                 self._ask_nominal(tag, row.policy, row.updates, row.first_world, row.episodes)
+
+
+def _merit(row: StageRow) -> tuple[float, float]:
+    """What one policy is preferred to another for: success on the robot, then the mean return there."""
+    block = row.real.block() if row.real is not None else {}
+    return block.get("success", 0.0), block.get("mean_return", 0.0)

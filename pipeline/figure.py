@@ -87,9 +87,7 @@ def range_history(results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, dic
     if not any((r.get("stage") or {}).get("dr_strength", 1) > 0 for r, _ in rows):
         return np.zeros(0), {}
     names = [n for n in rows[0][1] if any(r[n][1] > r[n][0] for _, r in rows)]
-    return np.array([_updates(r) for r, _ in rows], float), {
-        n: np.array([r[n] for _, r in rows], float) for n in names
-    }
+    return np.array([_updates(r) for r, _ in rows], float), {n: np.array([r[n] for _, r in rows], float) for n in names}
 
 
 def draw(results: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], path: Path) -> None:
@@ -150,25 +148,24 @@ def _success_panel(part: Any, results: Sequence[Mapping[str, Any]], summary: Map
 
 
 def _robot_points(axes: Any, robot: Curve, summary: Mapping[str, Any]) -> None:
-    """Robot evaluations with whiskers; the final one larger, at the end of the run."""
+    """Robot evaluations with whiskers; that of the policy which ships larger."""
     style = {"color": ROBOT, "capsize": 3, "elinewidth": 1.5, "zorder": 5}
-    final = summary["final"].get("real")
-    shown = robot.x < summary["updates"] if final else np.ones(robot.x.size, bool)
+    final, at = summary["final"].get("real"), summary["final"].get("updates", summary["updates"])
+    shown = robot.x != at if final else np.ones(robot.x.size, bool)
     x, success = robot.x[shown], robot.success[shown]
     if x.size:
         errors = np.clip([success - robot.low[shown], robot.high[shown] - success], 0, None)
         axes.errorbar(x, success, errors, fmt="o", markersize=5.5, label="robot", **style)
     if final:
-        x, success = [*x, summary["updates"]], [*success, final["success"]]
         errors = [[final["success"] - final["low"]], [final["high"] - final["success"]]]
-        label = f"robot, final (n={final['n']})"
-        axes.errorbar(x[-1:], success[-1:], errors, fmt="D", markersize=8, label=label, **style)
-    axes.plot(x, success, color=ROBOT, linewidth=1.2, zorder=4)
+        label = f"robot, the policy that ships (n={final['n']})"
+        axes.errorbar([at], [final["success"]], errors, fmt="D", markersize=8, label=label, **style)
+        x, success = np.append(x, at), np.append(success, final["success"])
+    order = np.argsort(x)
+    axes.plot(x[order], success[order], color=ROBOT, linewidth=1.2, zorder=4)
 
 
-def _range_panels(
-    part: Any, x: np.ndarray, ranges: Mapping[str, np.ndarray], visits: list[Span], rows: int
-) -> None:
+def _range_panels(part: Any, x: np.ndarray, ranges: Mapping[str, np.ndarray], visits: list[Span], rows: int) -> None:
     """One small panel a parameter, in its own unit, with the starting range dashed."""
     inches = 1.6 * rows + 0.4
     heading = "Randomization ranges at dr_strength 1: low to high, dashed where they started"

@@ -33,9 +33,7 @@ class Outcomes:
     def __post_init__(self) -> None:
         sizes = {len(self.success), len(self.returns), len(self.steps), len(self.worlds)}
         if len(sizes) != 1:
-            raise ValueError(
-                f"outcomes: columns of {sorted(sizes)} episodes; accepted are columns of one length"
-            )
+            raise ValueError(f"outcomes: columns of {sorted(sizes)} episodes; accepted are columns of one length")
 
     def __len__(self) -> int:
         return len(self.success)
@@ -115,9 +113,7 @@ def gap(sim: ArrayLike, real: ArrayLike, paired: bool = True) -> dict[str, Any]:
     return {"success": difference, "low": low, "high": high, "verdict": verdict(low, high)}
 
 
-def mean_gap(
-    sim: ArrayLike, real: ArrayLike, rng: np.random.Generator, paired: bool = True, draws: int = 2000
-) -> dict:
+def mean_gap(sim: ArrayLike, real: ArrayLike, rng: np.random.Generator, paired: bool = True, draws: int = 2000) -> dict:
     """{mean, low, high}: mean of `sim` minus mean of `real`, with its percentile bootstrap interval.
 
     Paired, episodes are resampled together. A bootstrap knows only what it saw: identical values give a
@@ -125,9 +121,7 @@ def mean_gap(
     """
     a, b = np.asarray(sim, float), np.asarray(real, float)
     if paired and a.size != b.size:
-        raise ValueError(
-            f"mean_gap: {a.size} and {b.size} episodes cannot be paired; accepted are equal numbers"
-        )
+        raise ValueError(f"mean_gap: {a.size} and {b.size} episodes cannot be paired; accepted are equal numbers")
     if a.size == 0 or b.size == 0:
         return {}
     if paired:

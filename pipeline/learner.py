@@ -22,8 +22,6 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
-    NUM_MODULE_STEPS_TRAINED,
-    NUM_MODULE_STEPS_TRAINED_LIFETIME,
     TD_ERROR_KEY,
     WEIGHTS_SEQ_NO,
 )
@@ -236,13 +234,8 @@ class FlatSACLearner(SACTorchLearner):
     def _log(self, losses: dict[str, float], rows: int) -> None:
         self.metrics.log_dict(losses, key=DEFAULT_MODULE_ID, window=1)
         self.metrics.log_value((DEFAULT_MODULE_ID, WEIGHTS_SEQ_NO), self._weights_seq_no, window=1)
-        for module, name, lifetime in (
-            (DEFAULT_MODULE_ID, NUM_MODULE_STEPS_TRAINED, NUM_MODULE_STEPS_TRAINED_LIFETIME),
-            (ALL_MODULES, NUM_MODULE_STEPS_TRAINED, NUM_MODULE_STEPS_TRAINED_LIFETIME),
-            (ALL_MODULES, NUM_ENV_STEPS_TRAINED, NUM_ENV_STEPS_TRAINED_LIFETIME),
-        ):
-            self.metrics.log_value((module, name), rows, reduce="sum")
-            self.metrics.log_value((module, lifetime), rows, reduce="lifetime_sum")
+        self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum")
+        self.metrics.log_value((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum")
 
     def _check_finite(self, columns: Mapping[str, Any], losses: Mapping[str, float]) -> None:
         """Once there, a NaN or infinity stays in the parameters, so their sum shows it."""

@@ -52,8 +52,8 @@ def build_summary(
 ) -> dict[str, Any]:
     """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
 
-    `stages` are rows of finished stages, `final` the finished policy's blocks `sim`, `real` and `gap`,
-    `robot_s` the seconds of `collection` and `evaluation`. Versions default to those installed. A block
+    `stages` are rows of finished stages, `final` the blocks `sim`, `real` and `gap` of the policy
+    that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and `evaluation`. Versions default to those installed. A block
     that was not measured is {}.
     """
     return _plain(
@@ -67,7 +67,10 @@ def build_summary(
             "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ("collection", "evaluation")},
             "robot_episodes": robot_episodes,
             "stages": [_row(row) for row in stages],
-            "final": measured(final.get("sim"), final.get("real"), final.get("gap")),
+            "final": {
+                **measured(final.get("sim"), final.get("real"), final.get("gap")),
+                **{key: final[key] for key in ("stage", "updates") if key in final},
+            },
             "versions": installed_versions() if versions is None else dict(versions),
         }
     )
@@ -142,7 +145,8 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
         settings = (f"{row['sim_ratio']:g}", f"{row['dr_strength']:g}", f"v{row['ranges_version']}")
         table.add_row(row["name"], *settings, *_measured_cells(row))
     table.add_section()
-    table.add_row("final", "", "", "", *_measured_cells(summary["final"]), style="bold")
+    shipped = summary["final"].get("stage")
+    table.add_row(f"final: {shipped}" if shipped else "final", "", "", "", *_measured_cells(summary["final"]), style="bold")
     return table
 
 

@@ -42,12 +42,8 @@ class RoundSettings(BaseModel):
     final_episodes: int = Field(
         default=100, ge=0, description="robot episodes of the final evaluation; the others leave room for it"
     )
-    early_stop: bool = Field(
-        default=True, description="end a gate's evaluation as soon as its result is certain"
-    )
-    early_stop_min_episodes: int = Field(
-        default=8, ge=1, description="episodes before which no evaluation ends early"
-    )
+    early_stop: bool = Field(default=True, description="end a gate's evaluation as soon as its result is certain")
+    early_stop_min_episodes: int = Field(default=8, ge=1, description="episodes before which no evaluation ends early")
 
 
 @dataclass(frozen=True)
@@ -119,9 +115,7 @@ class RoundSchedule:
         self._stage_asked = 0
         self._evaluated_at = None
 
-    def collection(
-        self, index: int, stage: StageSettings, entered_at: int, updates: int
-    ) -> RoundRequest | None:
+    def collection(self, index: int, stage: StageSettings, entered_at: int, updates: int) -> RoundRequest | None:
         """The next collection round of the stage, or None while none is due or the limit is reached.
 
         Rounds are spaced evenly over the leading `collect_within` of the stage, the first one at once, and
@@ -143,18 +137,12 @@ class RoundSchedule:
         self._stage_asked += episodes
         return request
 
-    def gate(
-        self, index: int, stage: StageSettings, updates: int, threshold: float | None
-    ) -> RoundRequest | None:
+    def gate(self, index: int, stage: StageSettings, updates: int, threshold: float | None) -> RoundRequest | None:
         """An evaluation for the stage's gate; None while the last one is too recent or under way."""
         last = self._evaluated_at
-        if self._is_open("evaluation") or (
-            last is not None and updates - last < self.settings.evaluate_every_updates
-        ):
+        if self._is_open("evaluation") or (last is not None and updates - last < self.settings.evaluate_every_updates):
             return None
-        return self._evaluation(
-            "gate", index, stage.evaluate_episodes, updates, threshold, stage.demote_below
-        )
+        return self._evaluation("gate", index, stage.evaluate_episodes, updates, threshold, stage.demote_below)
 
     def stage_end(self, index: int, stage: StageSettings, updates: int) -> RoundRequest | None:
         """The evaluation that closes a stage's row; None if the stage or the limit allows none."""
@@ -183,8 +171,7 @@ class RoundSchedule:
     def set_state(self, state: Mapping[str, Any]) -> None:
         self.spent_s = dict(state["spent_s"])
         requests = [
-            RoundRequest(**{**r, "stop": SequentialStop(**r["stop"]) if r["stop"] else None})
-            for r in state["open"]
+            RoundRequest(**{**r, "stop": SequentialStop(**r["stop"]) if r["stop"] else None}) for r in state["open"]
         ]
         self.open = {r.id: r for r in requests}
         self._next_id, self._next_world = state["next_id"], state["next_world"]

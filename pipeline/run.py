@@ -80,9 +80,7 @@ def evaluate(run_dir: Path, episodes: int, overrides: list[str], console: Consol
 
     read_run(run_dir)
     experiment = load_experiment(run_dir / CONFIG_FILE, overrides)
-    return evaluate_policy(
-        experiment, find_policy(run_dir).read_bytes(), episodes, run_dir / ROBOT_DIR, console
-    )
+    return evaluate_policy(experiment, find_policy(run_dir).read_bytes(), episodes, run_dir / ROBOT_DIR, console)
 
 
 def export(run_dir: Path, output: Path | None) -> Path:
@@ -101,9 +99,7 @@ def read_run(run_dir: Path) -> Experiment:
     """The experiment of a run folder. Raises RunError where it is none."""
     if not (run_dir / CONFIG_FILE).is_file():
         what = "is no run folder (it has no config.yaml)" if run_dir.is_dir() else "does not exist"
-        raise RunError(
-            f"{run_dir}: {what}; accepted is a folder that 'sim2real train' made, such as runs/NAME"
-        )
+        raise RunError(f"{run_dir}: {what}; accepted is a folder that 'sim2real train' made, such as runs/NAME")
     return load_experiment(run_dir / CONFIG_FILE)
 
 
@@ -111,9 +107,7 @@ def find_policy(run_dir: Path) -> Path:
     """The finished policy, or the one of the newest checkpoint. Raises RunError before the first."""
     if (run_dir / POLICY_FILE).is_file():
         return run_dir / POLICY_FILE
-    saved = sorted(
-        (run_dir / TUNE_DIR).glob(f"*/checkpoint_*/{POLICY_FILE}"), key=lambda p: p.stat().st_mtime
-    )
+    saved = sorted((run_dir / TUNE_DIR).glob(f"*/checkpoint_*/{POLICY_FILE}"), key=lambda p: p.stat().st_mtime)
     if not saved:
         raise RunError(f"{run_dir}: holds no policy yet; accepted is a run that reached its first checkpoint")
     return saved[-1]
@@ -194,12 +188,8 @@ def _import_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=("pipeline.algorithm",), daemon=True).start()
 
 
-def _tuner(
-    experiment: Experiment, run_dir: Path, robot_actor: str | None, callbacks: list, restore: bool
-) -> Any:
-    os.environ.setdefault(
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
-    )  # three loggers that write the same results
+def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callbacks: list, restore: bool) -> Any:
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # three loggers that write the same results
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
@@ -221,9 +211,7 @@ def _tuner(
     }
     if restore:
         path = str(run_dir / TUNE_DIR)
-        tuner = tune.Tuner.restore(
-            path, Sim2Real, param_space=space, resume_unfinished=True, resume_errored=True
-        )
+        tuner = tune.Tuner.restore(path, Sim2Real, param_space=space, resume_unfinished=True, resume_errored=True)
         tuner._local_tuner._run_config.callbacks = [
             JsonLoggerCallback(),
             *callbacks,

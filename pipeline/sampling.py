@@ -37,9 +37,7 @@ class SimSampler:
     def fragment_rows(self) -> int:
         return self._worlds * self._fragment_steps
 
-    def request(
-        self, weights: Any, policy_version: int, randomization: Randomization, wanted_steps: float
-    ) -> None:
+    def request(self, weights: Any, policy_version: int, randomization: Randomization, wanted_steps: float) -> None:
         """Ask remote runners for more while what is here and under way is below `wanted_steps`, plus some slack."""
         limit = wanted_steps + SLACK_FRAGMENTS * self.fragment_rows
         while self.env_steps + len(self.pool.in_flight()) * self.fragment_rows < limit:
@@ -57,9 +55,7 @@ class SimSampler:
     def sample(self, weights: Any, policy_version: int, randomization: Randomization) -> Chunk:
         """One fragment, sampled in this process."""
         assert self.pool.local is not None
-        return self._count(
-            0, self.pool.local.sample(weights, policy_version, randomization, self._fragment_steps)
-        )
+        return self._count(0, self.pool.local.sample(weights, policy_version, randomization, self._fragment_steps))
 
     def begin_new_episodes(self) -> None:
         """Cut the running episodes of a local runner: what makes a checkpoint complete without world states."""

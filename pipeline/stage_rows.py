@@ -21,7 +21,7 @@ class StageRow:
     dr_strength: float
     ranges_version: int
     updates: int  # gradient updates behind the measured policy
-    policy: bytes  # the artifact that was measured; emptied when both sides are known
+    policy: bytes  # the artifact that was measured
     episodes: int
     first_world: int
     why: str = ""  # why the stage ended
@@ -37,7 +37,6 @@ class StageRow:
 
     def close(self) -> None:
         """Both sides are in, or will not come: compare them over the episodes that both have flown."""
-        self.policy = b""
         if self.sim is None or self.real is None:
             return
         sim = self.sim.among(self.real.worlds)  # a robot evaluation may have ended early

@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Block = Mapping[
-    str, Any
-]  # {success, n, low, high, …}; `updates` says how far the measured policy was trained
+Block = Mapping[str, Any]  # {success, n, low, high, …}; `updates` says how far the measured policy was trained
 
 
 class StageError(ValueError):
@@ -21,16 +19,12 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sim_success: float | None = Field(
-        default=None, ge=0, le=1, description="success in the nominal simulation"
-    )
+    sim_success: float | None = Field(default=None, ge=0, le=1, description="success in the nominal simulation")
     randomized_success: float | None = Field(
         default=None, ge=0, le=1, description="success rate in simulation, sampled in the current ranges"
     )
     real_success: float | None = Field(default=None, ge=0, le=1, description="success rate on the robot")
-    collected_s: float | None = Field(
-        default=None, ge=0, description="robot seconds of training data in this run"
-    )
+    collected_s: float | None = Field(default=None, ge=0, description="robot seconds of training data in this run")
     by: Literal["low", "success"] = Field(
         default="low",
         description="what must reach the thresholds: the lower end of the 95 % interval, or the rate",
@@ -68,17 +62,13 @@ class StageSettings(BaseModel):
     sim_ratio: float = Field(ge=0, le=1, description="fraction of every minibatch that comes from simulation")
     dr_strength: float = Field(ge=0, le=1, description="share of the ranges sampled: 0 nominal, 1 all")
     updates: int = Field(ge=1, description="gradient updates after which the stage ends, gate met or not")
-    min_updates: int = Field(
-        default=0, ge=0, description="gradient updates before which the stage does not end"
-    )
+    min_updates: int = Field(default=0, ge=0, description="gradient updates before which the stage does not end")
     adr: bool = Field(default=False, description="evaluate the bounds of the ranges and let ADR move them")
     enter: Gate = Field(
         default=Gate(),
         description="must hold before the stage begins; until then the one before goes on",
     )
-    exit: Gate = Field(
-        default=Gate(), description="ends the stage early once it holds; empty: only the budget ends it"
-    )
+    exit: Gate = Field(default=Gate(), description="ends the stage early once it holds; empty: only the budget ends it")
     collect_episodes: int = Field(
         default=0, ge=0, description="robot episodes flown to collect training data in this stage"
     )
@@ -95,9 +85,7 @@ class StageSettings(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> StageSettings:
         if self.min_updates > self.updates:
-            raise ValueError(
-                f"min_updates: {self.min_updates} given; accepted is at most updates, {self.updates}"
-            )
+            raise ValueError(f"min_updates: {self.min_updates} given; accepted is at most updates, {self.updates}")
         return self
 
 
@@ -162,9 +150,7 @@ def resolve_stages(
             raise StageError(f"stages: '{value}' is unknown; accepted is {_or(PRESETS)}, or a list of stages")
         return PRESETS[value]
     if not isinstance(value, Sequence) or not value:
-        raise StageError(
-            f"stages: {value!r} given; accepted is {_or(PRESETS)}, or a list of at least one stage"
-        )
+        raise StageError(f"stages: {value!r} given; accepted is {_or(PRESETS)}, or a list of at least one stage")
     stages = tuple(_resolve(f"stages.{i}", entry) for i, entry in enumerate(value))
     for i, stage in enumerate(stages):
         if stage.name in (s.name for s in stages[:i]):

@@ -156,9 +156,7 @@ class StageMachine:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Raises StageError where the state was saved under other stages."""
-        if state["index"] >= len(self.stages) or any(
-            t["index"] >= len(self.stages) for t in state["history"]
-        ):
+        if state["index"] >= len(self.stages) or any(t["index"] >= len(self.stages) for t in state["history"]):
             raise StageError(
                 f"stages: the saved run is in stage {state['index']}, {len(self.stages)} are configured; "
                 "accepted are the stages the run began with"
@@ -171,8 +169,7 @@ class StageMachine:
         """The blocks that tell of a policy trained in this visit."""
         blocks = {"sim": measures.sim, "randomized": measures.randomized, "real": measures.real}
         return {
-            k: b if b and b.get("updates", self.entered_at + 1) > self.entered_at else None
-            for k, b in blocks.items()
+            k: b if b and b.get("updates", self.entered_at + 1) > self.entered_at else None for k, b in blocks.items()
         }
 
     def _falls_back(self, real: Block) -> bool:
@@ -184,9 +181,7 @@ class StageMachine:
 
     def _leave(self, updates: int, outcome: Outcome, reason: str, to: int | None) -> Decision:
         name = None if to is None else self.stages[to].name
-        self.history.append(
-            Transition(self.stage.name, self.index, self.entered_at, updates, outcome, reason, name)
-        )
+        self.history.append(Transition(self.stage.name, self.index, self.entered_at, updates, outcome, reason, name))
         if to is None:
             self.finished = True
             return "finish"

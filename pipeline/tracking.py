@@ -35,16 +35,10 @@ class TrackingSettings(BaseModel):
     uri: str | None = Field(
         default=None, description="MLflow tracking URI; null: $MLFLOW_TRACKING_URI, or SQLite beside the runs"
     )
-    experiment: str | None = Field(
-        default=None, min_length=1, description="MLflow experiment; null: the task's name"
-    )
-    run_name: str | None = Field(
-        default=None, min_length=1, description="name of the run; null: that of its folder"
-    )
+    experiment: str | None = Field(default=None, min_length=1, description="MLflow experiment; null: the task's name")
+    run_name: str | None = Field(default=None, min_length=1, description="name of the run; null: that of its folder")
     tags: dict[str, str] = Field(default_factory=dict, description="tags set on the run")
-    flush_s: float = Field(
-        default=30.0, ge=0, description="longest wait at the end of a run for what is still unsent"
-    )
+    flush_s: float = Field(default=30.0, ge=0, description="longest wait at the end of a run for what is still unsent")
 
     @field_validator("uri")
     @classmethod

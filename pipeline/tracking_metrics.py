@@ -19,9 +19,7 @@ def result_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """Finite numbers of one result: progress, stage, simulation, robot use, losses, ends of ranges."""
     metrics = {key: value for group in EVERY_RESULT for key, value in _numbers(result.get(group), group)}
     adr = result.get("adr") or {}
-    metrics.update(
-        (f"adr/{key}", value) for key in ("version", "entropy") for _, value in _numbers(adr.get(key), key)
-    )
+    metrics.update((f"adr/{key}", value) for key in ("version", "entropy") for _, value in _numbers(adr.get(key), key))
     for name, interval in (adr.get("ranges") or {}).items():
         for side, value in zip(("low", "high"), interval, strict=False):
             metrics.update(_numbers(value, f"adr/{name}/{side}"))

@@ -130,7 +130,14 @@ class RobotSession:
         if not self._connected or self.robot.status().state == "disconnected":
             self.robot.disconnect()
             self.connect()
-        self.robot.recover(operator)
+        try:
+            self.robot.recover(operator)
+        except RobotFault as fault:
+            if not fault.link:
+                raise
+            self.robot.disconnect()  # a line that broke stays broken until it is opened anew
+            self.connect()
+            self.robot.recover(operator)
         self._latch.recover(operator)
         self._interrupted, self._late = "", False
 

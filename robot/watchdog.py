@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from robot.clock import urgent
+
 
 class Watchdog:
     """A thread in the driver's process that calls `on_expire` once when nothing fed it for `timeout_s`.
@@ -19,7 +21,7 @@ class Watchdog:
         self._fed_s: float | None = None  # None: not watching
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     def arm(self) -> None:
@@ -43,6 +45,10 @@ class Watchdog:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+
+    def _run(self) -> None:
+        with urgent(True):
+            self._watch()
 
     def _watch(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class Settings:
     @property
     def updates_per_vector_step(self) -> int:
         return max(1, round(self.updates_per_env_step * self.worlds))
+
+
+def quiet_ray() -> None:
+    """No advice on migration and deprecation, which a benchmark does not need."""
+    for name in ("ray", "ray.rllib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Contender(Protocol):

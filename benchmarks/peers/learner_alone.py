@@ -1,7 +1,7 @@
 """Our learner, through `LearnerGroup.update`, and a bare PyTorch SAC, in turns on the same minibatches.
 
-Both get the columns that a replay gives; drawing them is not timed. They take turns so that what else the machine
-does falls on both, and the ratio of each turn is what counts.
+Both get the columns that a replay gives; drawing them is not timed. Rates are by the wall clock. The ratio is of
+updates per CPU-second, turn by turn, so that what else the machine does is not in it; on an idle machine both agree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from benchmarks.common import middle, peak_rss_mb, tell, tree
 from benchmarks.peers.bare_sac import BareSAC
-from benchmarks.peers.contender import Settings
+from benchmarks.peers.contender import Settings, quiet_ray
 from benchmarks.peers.whole_loop import experiment
 from envs.task import Task
 from pipeline.algorithm import Sim2RealConfig
@@ -28,8 +28,9 @@ Columns = dict[str, np.ndarray]
 
 
 def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any]]:
-    """Results of both, the second with `ratio`: our updates/s over the bare ones, [least, median, most] of turns."""
+    """Results of both. Ours has `ratio`: our updates per CPU-second over the bare ones, [least, median, most]."""
     torch.set_num_threads(1)
+    quiet_ray()
     torch.manual_seed(settings.seed)
     started = time.perf_counter()
     setup = experiment(settings)
@@ -40,12 +41,15 @@ def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any
     first_update_s = time.perf_counter() - started
     bare(columns)
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
+    cpu_rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for turn in range(turns):
         pair = [("ours", ours), ("bare", bare)]
         for name, step in pair if turn % 2 else reversed(pair):
-            rates[name].append(_rate(step, columns, turn_s))
+            rate, cpu_rate = _rates(step, columns, turn_s)
+            rates[name].append(rate)
+            cpu_rates[name].append(cpu_rate)
         tell(f"turn {turn + 1} of {turns}: {rates['ours'][-1]:,.0f} and {rates['bare'][-1]:,.0f} updates/s")
-    ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates["bare"], strict=True)]
+    ratios = [mine / theirs for mine, theirs in zip(cpu_rates["ours"], cpu_rates["bare"], strict=True)]
     memory = peak_rss_mb(tree(os.getpid()))
     common = {"seed": settings.seed, "updates_s": None, "env_steps_s": None, "to_095_s": None, "peak_rss_mb": memory}
     return [
@@ -53,6 +57,7 @@ def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any
             **common,
             "name": "ours, learner alone",
             "learner_updates_s": middle(rates["ours"]),
+            "learner_updates_cpu_s": middle(cpu_rates["ours"]),
             "first_update_s": first_update_s,
             "ratio": [min(ratios), middle(ratios), max(ratios)],
         },
@@ -60,17 +65,20 @@ def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any
             **common,
             "name": "bare torch SAC, learner alone",
             "learner_updates_s": middle(rates["bare"]),
+            "learner_updates_cpu_s": middle(cpu_rates["bare"]),
             "first_update_s": None,
         },
     ]
 
 
-def _rate(step: Callable[[Columns], None], columns: Columns, seconds: float) -> float:
-    calls, begun = 0, time.perf_counter()
+def _rates(step: Callable[[Columns], None], columns: Columns, seconds: float) -> tuple[float, float]:
+    """Updates per second and per CPU-second."""
+    calls, begun, cpu_begun = 0, time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - begun) < seconds:
         step(columns)
         calls += 1
-    return calls * UPDATES_PER_CALL / elapsed
+    updates = calls * UPDATES_PER_CALL
+    return updates / elapsed, updates / (time.process_time() - cpu_begun)
 
 
 def _ours(settings: Settings, plain: dict[str, Any]) -> Callable[[Columns], None]:

@@ -12,6 +12,7 @@ from benchmarks.peers.contender import Contender, Settings
 from benchmarks.peers.judge import Judge
 
 CONFIRM_WORLD = 10_000  # other starting states than the regular judgements have
+WORKERS = ("ray::SimRunner", "ray::Evaluator")  # what Ray calls the processes that go on by themselves
 
 
 def race(name: str, build: Callable[[Settings], Contender], settings: Settings) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _judge(judge: Judge, contender: Contender, settings: Settings, attempt: int)
 
 def _is_worker(process: Any) -> bool:
     try:
-        return " ".join(process.cmdline()).startswith("ray::")
+        return " ".join(process.cmdline()).startswith(WORKERS)
     except Exception:  # noqa: BLE001  it has ended, or is not ours to look at
         return False
 

@@ -11,7 +11,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 import envs  # noqa: F401  registers the environment
-from benchmarks.peers.contender import Meter, Settings
+from benchmarks.peers.contender import Meter, Settings, quiet_ray
 from envs.registry import make_task
 from pipeline.export import export_policy
 
@@ -45,6 +45,7 @@ class StockRLlib:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
+        quiet_ray()
         ray.init(
             num_cpus=max(2, os.cpu_count() or 1),
             include_dashboard=False,

@@ -8,7 +8,7 @@ import time
 import ray
 import torch
 
-from benchmarks.peers.contender import Meter, Settings
+from benchmarks.peers.contender import Meter, Settings, quiet_ray
 from pipeline.algorithm import Sim2Real
 from pipeline.config import Experiment, load_experiment
 
@@ -46,6 +46,7 @@ class WholeLoop:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
+        quiet_ray()
         ray.init(
             num_cpus=max(4, os.cpu_count() or 1),
             include_dashboard=False,

@@ -77,9 +77,7 @@ class Evaluator:
             self._env.close()
 
     def _run_batch(self, policy: ExportedPolicy, scenario: Scenario, start: int, count: int):
-        env = self._environment(
-            scenario, scenario.first_world + start, scenario.boundaries[start : start + count]
-        )
+        env = self._environment(scenario, scenario.first_world + start, scenario.boundaries[start : start + count])
         n = env.num_envs
         success, returns, steps = np.zeros(n, bool), np.zeros(n, np.float32), np.zeros(n, np.int64)
         pending = np.arange(n) < count

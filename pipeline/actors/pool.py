@@ -121,9 +121,7 @@ class ActorPool:
         self.deaths += 1
         worker.deaths_in_a_row += 1
         if worker.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
-            raise RuntimeError(
-                f"{self._cls.__name__} {worker.index} died {worker.deaths_in_a_row} times"
-            ) from error
+            raise RuntimeError(f"{self._cls.__name__} {worker.index} died {worker.deaths_in_a_row} times") from error
         self._lost += [tag for _, tag in worker.pending]
         worker.pending.clear()
         worker.retry_at = time.monotonic() + RETRY_AFTER_S

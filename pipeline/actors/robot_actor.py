@@ -21,8 +21,8 @@ from envs.registry import make_task
 from pipeline.robot_link import RobotRound, RoundReport
 from robot.episodes import EpisodeMeta
 from robot.interface import RobotError
-from robot.policy import ExportedPolicy
 from robot.open import open_session
+from robot.policy import ExportedPolicy
 from robot.session import RobotSession
 from robot.settings import RobotSettings
 
@@ -183,9 +183,7 @@ class RobotActor:
         order, policy, session = progress.round, ExportedPolicy(progress.round.policy), self._session
         assert session is not None
         with self._lock:  # what an earlier life of this actor has flown already
-            progress.episodes = [
-                m for m in session.store.list() if m.round_id == order.round_id and not m.void
-            ]
+            progress.episodes = [m for m in session.store.list() if m.round_id == order.round_id and not m.void]
         while not progress.finished and not self._closing.is_set():
             if not self._ready():
                 self._wait()

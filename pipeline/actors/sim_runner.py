@@ -51,13 +51,9 @@ class SimRunner:
     replay before learning starts.
     """
 
-    def __init__(
-        self, task: str, n: int, seed: int, first_world: int = 0, episodes: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, task: str, n: int, seed: int, first_world: int = 0, episodes: np.ndarray | None = None) -> None:
         self._task = make_task(task)
-        self._env = TaskVectorEnv(
-            self._task, n, seed=seed, first_world=first_world, groups=("policy", "privileged")
-        )
+        self._env = TaskVectorEnv(self._task, n, seed=seed, first_world=first_world, groups=("policy", "privileged"))
         self._random = KeyedRandom(seed)
         self._worlds = first_world + np.arange(n)
         self._policy: NumpyPolicy | None = None
@@ -126,9 +122,7 @@ class SimRunner:
             self._policy, self._policy_version = NumpyPolicy(weights), policy_version
         if randomization != self._randomization:
             self._randomization = randomization
-            self._env.set_randomization(
-                randomization.ranges(self._task.parameters), randomization.dr_strength
-            )
+            self._env.set_randomization(randomization.ranges(self._task.parameters), randomization.dr_strength)
 
     def _act(self, policy_obs: np.ndarray) -> np.ndarray:
         env, size = self._env, self._task.action_size

@@ -15,9 +15,7 @@ from pipeline.schedulers.adr_rule import AdrDecision, AdrRule
 logger = logging.getLogger(__name__)
 
 
-def push_ranges(
-    trial: Any, version: int, intervals: Mapping[str, Sequence[float]], cleared: Sequence
-) -> bool:
+def push_ranges(trial: Any, version: int, intervals: Mapping[str, Sequence[float]], cleared: Sequence) -> bool:
     """Send ranges to a running trial without waiting; False if it has no actor now.
 
     The call is queued on the trial's own actor handle before Tune schedules the next `train`, so the next
@@ -79,9 +77,7 @@ class ADRScheduler(FIFOScheduler):
         except (RangeError, TypeError, ValueError) as error:
             if trial.trial_id not in self._complained:
                 self._complained.add(trial.trial_id)
-                logger.warning(
-                    "ADR leaves trial %s alone, its ranges cannot be used: %s", trial.trial_id, error
-                )
+                logger.warning("ADR leaves trial %s alone, its ranges cannot be used: %s", trial.trial_id, error)
             return None
         return rule.decide(ranges, state["buffers"])
 

@@ -21,9 +21,7 @@ class AdrSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    m: int = Field(
-        default=10, ge=1, description="results a boundary's buffer holds before its bound is decided on"
-    )
+    m: int = Field(default=10, ge=1, description="results a boundary's buffer holds before its bound is decided on")
     step: float = Field(
         default=0.1,
         gt=0,
@@ -49,9 +47,7 @@ class AdrSettings(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> AdrSettings:
         if self.t_low is not None and self.t_high is not None and self.t_low >= self.t_high:
-            raise ValueError(
-                f"t_low: {self.t_low} given with t_high {self.t_high}; accepted is t_low below t_high"
-            )
+            raise ValueError(f"t_low: {self.t_low} given with t_high {self.t_high}; accepted is t_low below t_high")
         return self
 
 
@@ -107,9 +103,7 @@ class AdrRule:
         self.t_low = thresholds[0] if settings.t_low is None else settings.t_low
         self.t_high = thresholds[1] if settings.t_high is None else settings.t_high
         if not self.t_low < self.t_high:
-            raise ValueError(
-                f"adr.t_low: {self.t_low} given with t_high {self.t_high}; accepted is t_low below t_high"
-            )
+            raise ValueError(f"adr.t_low: {self.t_low} given with t_high {self.t_high}; accepted is t_low below t_high")
         self.takes_part = start.high > start.low
         self.floor_low, self.floor_high = _floor(start, settings)
         # A starting range that does not cover the floor yet is widened to it.

@@ -96,8 +96,10 @@ class TwinProcess:
     def _first_line(self) -> bytes:
         assert self._process is not None and self._process.stdout is not None
         stream, text, end = self._process.stdout.fileno(), b"", time.monotonic() + START_S
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
         while not text.endswith(b"\n"):
-            if not select.select([stream], [], [], max(0.0, end - time.monotonic()))[0]:
+            if not poll.poll(max(0.0, end - time.monotonic()) * 1e3):
                 break
             data = os.read(stream, 4096)
             if not data:

@@ -140,6 +140,8 @@ class TwinServer:
         try:
             request = json.loads(line)
             do = request.pop("do")
+            if reality.realtime:
+                reality.catch_up(time.monotonic())
             if do == "reset":
                 position = [float(value) for value in request["joint_position"]]
                 velocity = [float(value) for value in request["joint_velocity"]]

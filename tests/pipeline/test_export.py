@@ -99,8 +99,9 @@ def test_exported_deviation_is_clamped():
     for bias, bound in ((-30.0, LOG_STD_MIN), (30.0, LOG_STD_MAX)):
         weights["pi.4.bias"][TASK.action_size :] = bias
         session = ExportedPolicy(export_policy(weights, TASK, version=0, run="a"))._session
-        log_std = session.run(["log_std"], {"policy": np.zeros((2, TASK.policy_size), np.float32)})[0]
-        assert np.equal(log_std, bound).all()
+        observation = {"policy": np.zeros((2, TASK.policy_size), np.float32)}
+        log_std = np.asarray(session.run(["log_std"], observation)[0])
+        assert (log_std == bound).all()
 
 
 def test_exported_policy_describes_itself():

@@ -172,24 +172,43 @@ def test_an_unsafe_state_truncates_keeps_the_rows_and_stays_stopped_across_resta
     assert '"operator": "Ada"' in (tmp_path / "safety.jsonl").read_text()
 
 
-def test_a_session_that_died_leaves_the_robot_stopped(tmp_path, task, make_settings, balancer):
-    code = (
-        "import sys, time\n"
-        "from envs.tasks.cartpole import Cartpole\n"
-        "from robot.open import open_session\n"
-        "from robot.settings import RobotSettings\n"
-        "from tests.robot.conftest import LIMITS\n"
-        "session = open_session(RobotSettings(limits=LIMITS), Cartpole(), sys.argv[1])\n"
-        "print('open', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None and first.stdout.readline() == "open\n"
+FLY = """
+import sys
+from envs.tasks.cartpole import Cartpole
+from robot.open import open_session
+from robot.policy import ExportedPolicy
+from robot.settings import RobotSettings
+from tests.robot.conftest import LIMITS
+from tests.robot.policies import balancing_gains, linear_policy
+task = Cartpole()
+policy = ExportedPolicy(linear_policy(task, balancing_gains(task)))
+session = open_session(RobotSettings(limits=LIMITS), task, sys.argv[1])
+world = 0
+while True:
+    result = session.run_episode(policy, purpose="collection", seed=1, world=world)
+    print(result.meta.episode_id, flush=True)
+    world += 1
+"""
+
+
+def test_a_session_killed_in_mid_episode_loses_none_it_announced_and_leaves_the_robot_stopped(
+    tmp_path, task, make_settings, balancer
+):
+    first = subprocess.Popen([sys.executable, "-c", FLY, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    announced = [first.stdout.readline().strip() for _ in range(2)]
     with pytest.raises(RobotError, match="in use by another session"):
         open_session(make_settings(), task, tmp_path)
     first.kill()
+    announced += first.stdout.read().split()
     first.wait()
     first.stdout.close()
+    store = EpisodeStore(tmp_path / "episodes")
+    kept = {meta.episode_id: meta for meta in store.list()}
+    assert set(announced) <= set(kept)
+    for name, meta in kept.items():
+        assert len(store.read(name).columns["reward"]) == meta.steps > 0
+    assert all(name.endswith(".tmp") for name in store.verify())
     second = open_session(make_settings(), task, tmp_path)
     with pytest.raises(RobotError, match="without closing"):
         evaluate(second, balancer)
@@ -230,6 +249,19 @@ def test_a_twin_that_may_not_be_restarted_stays_down(tmp_path, task, make_settin
     session.close()
 
 
+def test_a_line_that_broke_is_opened_anew_when_a_person_recovers(
+    tmp_path, task, make_settings, balancer, lockstep
+):
+    settings = make_settings(port=lockstep.port, technician=lockstep.technician, twin=None)
+    session = open_session(settings, task, tmp_path)
+    lockstep.restart()  # as if somebody had pulled the plug and put it in again
+    result = evaluate(session, balancer)
+    assert result.meta.stop and result.meta.void and not session.revive_twin()
+    session.recover("Ada")
+    assert evaluate(session, balancer).meta.stop == ""
+    session.close()
+
+
 def test_hold_from_another_thread_ends_the_episode_and_latches(session, task, balancer):
     threading.Timer(0.05, session.hold, ("somebody pressed the button",)).start()
     result = None
@@ -267,11 +299,16 @@ def test_new_runs_begin_at_reduced_speed_across_restarts(tmp_path, task, make_se
 
 
 def test_each_episode_is_confirmed_where_the_settings_ask_for_it(tmp_path, task, make_settings, balancer):
-    settings = make_settings(confirmation="confirm_episode", confirmation_timeout_s=0.3)
-    session = open_session(settings, task, tmp_path)
+    def opened(timeout_s: float):
+        keys = {"confirmation": "confirm_episode", "confirmation_timeout_s": timeout_s}
+        return open_session(make_settings(**keys), task, tmp_path)
+
+    session = opened(0.05)
     with pytest.raises(RobotError, match="nobody answered"):
         evaluate(session, balancer)
     assert recorded(session, "motor on") == []
+    session.close()
+    session = opened(60.0)
 
     def person():
         while not confirm.pending(tmp_path):

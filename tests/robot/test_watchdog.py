@@ -95,7 +95,7 @@ def test_a_control_loop_that_hangs_is_stopped_by_the_driver_s_process(
     monkeypatch.setattr(hanging, "act", hang)
     result = session.run_episode(hanging, purpose="evaluation", seed=0, world=0)
     assert "watchdog" in result.meta.stop and result.meta.void
-    assert result.meta.steps == 9 and not result.columns["terminated"].any()
+    assert result.meta.steps <= 9 and not result.columns["terminated"].any()
     assert session.status().state == "stopped"
     events = technician.record()["events"]
     off = next(e["at_s"] for e in events if e["event"] == "motor off" and e["why"] == "command")
