@@ -208,9 +208,9 @@ def _show(report: dict[str, Any]) -> None:
         else:
             console.print(f"{name}: {number(value, '.2f')}")
     console.print(
-        f"Seeds {settings['seeds']}, medians. Times begin before imports and include set-up; the clock stands still while "
-        "policies are judged. Peak RSS sums every process of a contender and counts shared pages for each; PSS, at the end of "
-        "training, counts them once."
+        f"Seeds {settings['seeds']}, medians. Times begin before imports and include set-up; the clock stands "
+        "still while policies are judged. Peak RSS sums every process of a contender and counts shared pages "
+        "for each; PSS, at the end of training, counts them once."
     )
     for line in report["failed"]:
         console.print(f"failed: {line}")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,9 @@ def _options() -> Any:
     made.add_argument("--variant-stages", nargs="*", default=["default"], help="on them (default: default)")
     made.add_argument("--memory", action="store_true", help="watch the memory of the runs; costs them a little time")
     made.add_argument("--run-dir", help="keep the run folders here (default: a temporary folder)")
-    made.add_argument("overrides", nargs="*", metavar="KEY.PATH=VALUE", help="for every run")
+    made.add_argument(
+        "--set", dest="overrides", nargs="+", default=[], metavar="KEY.PATH=VALUE", help="for every run, after all else"
+    )
     return made.parse_args()
 
 
@@ -159,7 +161,11 @@ def _make(run: Run, run_dir: Path, overrides: list[str], memory: bool) -> dict[s
     )
     watch = MemoryWatch(process.pid) if memory else None
     with watch or nullcontext():
-        output, _ = process.communicate()
+        try:
+            output, _ = process.communicate()
+        except KeyboardInterrupt:  # the run has had its Ctrl-C too, and is closing
+            process.communicate()
+            raise
     result: dict[str, Any] = {
         "seed": run.seed,
         "stages": run.stages,
@@ -211,7 +217,7 @@ def _last_result(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def _summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """By stages and kind of reality: the least, median and highest final success on the robot, and what it cost."""
+    """By stages and kind of reality: the least, median and highest of the final success and of what it cost."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         kind = "shipped" if result["reality"] == "shipped" else "perturbed"
@@ -219,17 +225,20 @@ def _summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     summary = {}
     for name, group in groups.items():
         done = [result for result in group if "error" not in result]
-        successes = [result["real"].get("success") for result in done]
-        known = [value for value in successes if value is not None]
         summary[name] = {
             "runs": len(group),
             "failed": len(group) - len(done),
-            "real_success": {"least": min(known, default=None), "median": middle(known), "most": max(known, default=None)},
-            "wall_s": {"median": middle([r["wall_s"] for r in done]), "most": max((r["wall_s"] for r in done), default=None)},
-            "collection_s_most": max((r["robot_s"]["collection"] for r in done), default=None),
-            "first_update_s": middle([r["first_update_s"]["from_command"] for r in done]),
+            "real_success": _spread([r["real"].get("success") for r in done]),
+            "wall_s": _spread([r["wall_s"] for r in done]),
+            "collection_s": _spread([r["robot_s"]["collection"] for r in done]),
+            "first_update_s": _spread([r["first_update_s"]["from_command"] for r in done]),
         }
     return summary
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    return {"least": min(known, default=None), "median": middle(known), "most": max(known, default=None)}
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -240,11 +249,15 @@ def _line(result: dict[str, Any]) -> str:
 
 def _show(report: dict[str, Any]) -> None:
     console = tables()
-    table = Table(title="Final success over a run's last evaluation, with 95 % intervals", caption=machine_line(report["machine"]))
+    title = "Success in the last evaluation of each run, with 95 % intervals"
+    table = Table(title=title, caption=machine_line(report["machine"]))
     for name in ("stages", "reality"):
         table.add_column(name)
-    for name in ("seed", "robot", "simulation", "gap", "wall", "first update", "collected", "evaluated", "memory"):
-        table.add_column(name, justify="left" if name in ("robot", "simulation", "gap") else "right")
+    table.add_column("seed", justify="right")
+    for name in ("robot", "simulation", "gap", "verdict"):
+        table.add_column(name)
+    for name in ("wall", "first update", "collected", "evaluated", "memory"):
+        table.add_column(name, justify="right")
     for result in report["runs"]:
         head = (result["stages"], result["reality"], str(result["seed"]))
         if "error" in result:
@@ -254,19 +267,24 @@ def _show(report: dict[str, Any]) -> None:
         table.add_row(
             *head,
             rate_text(result["real"]),
-            rate_text(result["sim"]),
-            f"{rate_text(result['gap'])} {result['gap'].get('verdict', '')}",
+            rate_text(result["sim"], with_n=False),
+            rate_text(result["gap"]),
+            result["gap"].get("verdict", "–"),
             f"{result['wall_s']:.0f} s",
             f"{number(result['first_update_s']['from_command'], '.1f')} s",
             f"{result['robot_s']['collection']:.0f} s",
             f"{result['robot_s']['evaluation']:.0f} s",
-            f"{memory['peak_mb']:,.0f} MB {memory['kind']}" if memory else "–",
+            f"{memory['peak_mb']:,.0f} MB" if memory else "–",
         )
     console.print(table)
     for name, group in report["summary"].items():
         success = group["real_success"]
         spread = ", ".join(f"{key} {number(value, '.2f')}" for key, value in success.items())
         console.print(f"{name}: {group['runs']} runs, {group['failed']} failed, success on the robot {spread}")
+    console.print(
+        "First update: seconds from the command on. Collected, evaluated: seconds on the robot. Memory: the highest sum "
+        "over the processes of a run, shared pages counted once (PSS)."
+    )
     for reality in report["realities"]:
         factors = ", ".join(f"{name} x{factor:.2f}" for name, factor in reality["factors"].items())
         console.print(f"{reality['name']}: {factors}")

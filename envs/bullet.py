@@ -193,26 +193,20 @@ class BulletWorlds:
 def _connect() -> int:
     client = p.connect(p.DIRECT)
     if client < 0:
-        raise WorldError(
-            "PyBullet gives no more clients; accepted are at most about 1000 worlds in one process"
-        )
+        raise WorldError("PyBullet gives no more clients; accepted are at most about 1000 worlds in one process")
     return client
 
 
 def _load(client: int, scene: Scene) -> int:
     path = ASSETS / scene.urdf  # an absolute path stays what it is
     if not path.is_file():
-        raise WorldError(
-            f"urdf: '{scene.urdf}' is not there; accepted is a file in {ASSETS} or an absolute path"
-        )
+        raise WorldError(f"urdf: '{scene.urdf}' is not there; accepted is a file in {ASSETS} or an absolute path")
     p.setTimeStep(1.0 / scene.physics_hz, client)
     flags = p.URDF_USE_INERTIA_FROM_FILE | p.URDF_IGNORE_VISUAL_SHAPES
     try:
         return p.loadURDF(str(path), useFixedBase=True, flags=flags, physicsClientId=client)
     except p.error as error:
-        raise WorldError(
-            f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file"
-        ) from None
+        raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
 
 
 def _joint_numbers(client: int, body: int) -> dict[str, int]:
@@ -229,9 +223,7 @@ def _interpret(client: int, body: int, scene: Scene, task: Task) -> _Model:
 
     def number(kind: str, table: dict[str, int], name: str) -> int:
         if name not in table:
-            raise WorldError(
-                f"{kind}: '{name}' is not in {scene.urdf}; accepted is one of {', '.join(table)}"
-            )
+            raise WorldError(f"{kind}: '{name}' is not in {scene.urdf}; accepted is one of {', '.join(table)}")
         return table[name]
 
     bound: dict[int, _Link] = {}

@@ -82,9 +82,7 @@ class TaskEnv(gymnasium.Env):
         if ended:
             self._running = False
             obs = info["final_obs"]
-            outcome = {
-                key: info[key][0] for key in ("success", "episode_return", "episode_steps", "parameters")
-            }
+            outcome = {key: info[key][0] for key in ("success", "episode_return", "episode_steps", "parameters")}
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), outcome
 
     def close(self) -> None:

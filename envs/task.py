@@ -28,12 +28,8 @@ class State:
 
     joint_position: np.ndarray  # (n, j) m or rad
     joint_velocity: np.ndarray  # (n, j) m/s or rad/s
-    body_pose: np.ndarray = field(
-        default_factory=lambda: np.zeros((0, 0, 7), np.float32)
-    )  # (n, b, 7) m, xyzw
-    body_twist: np.ndarray = field(
-        default_factory=lambda: np.zeros((0, 0, 6), np.float32)
-    )  # (n, b, 6) m/s, rad/s
+    body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 7), np.float32))  # (n, b, 7) m, xyzw
+    body_twist: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 6), np.float32))  # (n, b, 6) m/s, rad/s
 
     def __len__(self) -> int:
         return len(self.joint_position)

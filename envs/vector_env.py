@@ -58,9 +58,7 @@ class TaskVectorEnv(VectorEnv):
         if n < 1:
             raise ValueError(f"n: {n} is not a number of worlds; accepted is 1 or more")
         if not groups or not set(groups) <= set(GROUPS) or len(set(groups)) < len(groups):
-            raise ValueError(
-                f"groups: {list(groups)} cannot be had; accepted is one or more of {list(GROUPS)}"
-            )
+            raise ValueError(f"groups: {list(groups)} cannot be had; accepted is one or more of {list(GROUPS)}")
         self.task, self.num_envs = task, n
         self._groups = tuple(groups)
         self._seed(seed)
@@ -84,9 +82,7 @@ class TaskVectorEnv(VectorEnv):
         if ranges is None:
             ranges = Ranges.nominal(space)
         elif ranges.space.names != space.names:
-            raise RangeError(
-                f"ranges: they are for {list(ranges.space.names)}; this task has {list(space.names)}"
-            )
+            raise RangeError(f"ranges: they are for {list(ranges.space.names)}; this task has {list(space.names)}")
         self._ranges: tuple[Ranges, float] | None = (ranges, dr_strength)
         self._sampler: Sampler = UniformSampler(ranges, dr_strength, self.seed)
 
@@ -241,9 +237,7 @@ class TaskVectorEnv(VectorEnv):
             raise WorldError("step: the worlds have no current episode; call reset() first")
         action = np.asarray(actions, np.float32)
         if action.shape != self.action_space.shape:
-            raise ValueError(
-                f"actions: shape {action.shape} does not fit; accepted is {self.action_space.shape}"
-            )
+            raise ValueError(f"actions: shape {action.shape} does not fit; accepted is {self.action_space.shape}")
         if not np.isfinite(action).all():
             raise ValueError("actions: some are not finite; accepted are numbers in [-1, 1]")
         return np.minimum(np.maximum(action, -1.0), 1.0)

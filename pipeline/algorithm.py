@@ -19,6 +19,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.sac import SAC, SACConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -98,6 +99,7 @@ class Sim2Real(SAC):
     """One trial: samples, learns, evaluates and asks for robot rounds, `updates_per_iteration` updates a result."""
 
     config: Sim2RealConfig
+    learner_group: LearnerGroup
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         torch.set_num_threads(1)  # two torch threads beside busy runners are slower than one
@@ -382,4 +384,4 @@ class _SpacesOnly(EnvRunner, Checkpointable):
 def _scalars(results: dict[str, Any]) -> dict[str, float]:
     """The plain numbers of one module's learner results."""
     peeked = {k: v.peek() if hasattr(v, "peek") else v for k, v in results.items()}
-    return {k: float(v) for k, v in peeked.items() if np.isscalar(v) or getattr(v, "ndim", None) == 0}
+    return {k: float(v) for k, v in peeked.items() if isinstance(v, (int, float, np.number)) and np.isfinite(v)}

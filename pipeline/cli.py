@@ -291,11 +291,34 @@ def confirm(
     """Answer a run that asks before each robot episode (robot.confirmation=confirm_episode)."""
     from pipeline import run
     from robot import confirm
+    from robot.open import state_directory
 
-    run.read_run(run_dir)
-    question = confirm.pending(run_dir / run.ROBOT_DIR)
-    confirm.answer(run_dir / run.ROBOT_DIR, yes, operator)
+    directory = state_directory(run.read_run(run_dir).robot, run_dir / run.ROBOT_DIR)
+    question = confirm.pending(directory)
+    confirm.answer(directory, yes, operator)
     typer.echo(f"{question}: {'yes' if yes else 'no'}")
+
+
+@robot_app.command()
+@_errors_as_sentences()
+def recover(
+    run_dir: Run,
+    operator: Annotated[
+        str, typer.Option("--operator", metavar="NAME", help="Who looked at the robot; kept in the log.")
+    ],
+) -> None:
+    """End a stop of the robot of a run that is not running: somebody looked at it, and says who."""
+    from pipeline import run
+    from robot.open import open_session
+
+    experiment = run.read_run(run_dir)
+    session = open_session(experiment.robot, experiment.make_task(), run_dir / run.ROBOT_DIR)
+    try:
+        reason = session.status().reason
+        session.recover(operator)
+    finally:
+        session.close()
+    typer.echo(f"{experiment.robot.name}: recovered by {operator}; it was stopped because {reason or 'of nothing'}")
 
 
 if __name__ == "__main__":

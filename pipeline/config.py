@@ -27,7 +27,13 @@ from robot.settings import RobotSettings
 
 __all__ = ["ConfigError", "Experiment", "default_config", "load_experiment", "save_experiment"]
 
-PATHS = ("run_dir", "robot.twin.hidden", "robot.technician", "robot.port")  # made absolute when loaded
+PATHS = (
+    "run_dir",
+    "robot.twin.hidden",
+    "robot.technician",
+    "robot.port",
+    "robot.state_dir",
+)  # made absolute when loaded
 SHIPPED = (  # in a checkout, and installed
     Path(__file__).parents[1] / "tune_configs",
     Path(__file__).parent / "tune_configs",

@@ -53,8 +53,8 @@ def build_summary(
     """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
 
     `stages` are rows of finished stages, `final` the blocks `sim`, `real` and `gap` of the policy
-    that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and `evaluation`. Versions default to those installed. A block
-    that was not measured is {}.
+    that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and
+    `evaluation`. Versions default to those installed. A block that was not measured is {}.
     """
     return _plain(
         {
@@ -146,7 +146,9 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(row["name"], *settings, *_measured_cells(row))
     table.add_section()
     shipped = summary["final"].get("stage")
-    table.add_row(f"final: {shipped}" if shipped else "final", "", "", "", *_measured_cells(summary["final"]), style="bold")
+    table.add_row(
+        f"final: {shipped}" if shipped else "final", "", "", "", *_measured_cells(summary["final"]), style="bold"
+    )
     return table
 
 

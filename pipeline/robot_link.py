@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from pipeline.rounds import Purpose, SequentialStop
 
@@ -81,7 +82,7 @@ class RobotLink:
             return []
         try:
             return list(self._exchange())
-        except (ray.exceptions.RayError, ValueError) as error:  # ValueError: the name is not registered (yet)
+        except (RayError, ValueError) as error:  # ValueError: the name is not registered (yet)
             self._lost(error)
             return []
 
@@ -93,6 +94,7 @@ class RobotLink:
 
     def _exchange(self) -> Iterator[tuple[RobotRound, RoundReport]]:
         if self._handle is None:
+            assert self._name is not None  # `poll` asked
             self._handle = ray.get_actor(self._name, namespace=self._namespace)
         for round_id, order in self._open.items():
             if round_id not in self._announced:

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -54,7 +55,12 @@ def train(experiment: Experiment, console: Console) -> dict[str, Any]:
     run_dir = _new_run_dir(experiment)
     save_experiment(experiment, run_dir / CONFIG_FILE)
     _write_start(run_dir, time.time())
-    return _fit(experiment, run_dir, console, restore=False)
+    try:
+        return _fit(experiment, run_dir, console, restore=False)
+    except RobotError:
+        if not list((run_dir / TUNE_DIR).glob("*/result.json")):
+            shutil.rmtree(run_dir)  # the robot could not be had, and nothing happened that is worth keeping
+        raise
 
 
 def resume(run_dir: Path, console: Console) -> dict[str, Any]:
@@ -148,6 +154,7 @@ def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool)
         with _robot(experiment, run_dir) as robot_actor:
             callbacks = [ProgressCallback(progress), tracking]
             results = _tuner(experiment, run_dir, robot_actor, callbacks, restore).fit()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Tune keeps its own handler after the end
     if results.errors:
         tracking.finish(status="FAILED")
         raise results.errors[0]
@@ -212,10 +219,8 @@ def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callb
     if restore:
         path = str(run_dir / TUNE_DIR)
         tuner = tune.Tuner.restore(path, Sim2Real, param_space=space, resume_unfinished=True, resume_errored=True)
-        tuner._local_tuner._run_config.callbacks = [
-            JsonLoggerCallback(),
-            *callbacks,
-        ]  # this terminal's, not the old
+        inner: Any = tuner._local_tuner
+        inner._run_config.callbacks = [JsonLoggerCallback(), *callbacks]  # of this terminal, not of the old one
         return tuner
     return tune.Tuner(
         Sim2Real,
@@ -300,7 +305,7 @@ def _robot(experiment: Experiment, run_dir: Path) -> Iterator[str]:
         try:
             ray.get(actor.close.remote(), timeout=ROBOT_CLOSE_S)
         finally:
-            ray.kill(actor)
+            ray.kill(actor)  # pyright: ignore[reportArgumentType]
 
 
 def _conclude(experiment: Experiment, run_dir: Path, result: Any, own_folder: bool) -> Path:

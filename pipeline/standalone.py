@@ -52,6 +52,8 @@ def _fly(experiment: Experiment, policy: bytes, episodes: int, state_dir: Path, 
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("", total=episodes)
             while len(metas) < episodes:
+                if session.status().state == "stopped":
+                    session.revive_twin()
                 episode = session.run_episode(
                     exported,
                     purpose="evaluation",

@@ -176,9 +176,7 @@ class EpisodeStore:
         try:
             return json.loads(self._manifest.read_text())["episodes"]
         except (ValueError, KeyError, TypeError) as error:
-            raise RobotError(
-                f"{self._manifest} is damaged; accepted is the manifest of an episode store"
-            ) from error
+            raise RobotError(f"{self._manifest} is damaged; accepted is the manifest of an episode store") from error
 
 
 def _encode(episode: RobotEpisode) -> bytes:

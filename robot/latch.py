@@ -73,9 +73,7 @@ class Latch:
     def recover(self, operator: str) -> None:
         """End the stop; raises RobotError without a name to put in the log."""
         if not operator.strip():
-            raise RobotError(
-                "recover: no operator given; accepted is the name of the person who looked at the robot"
-            )
+            raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
         record = {"at": time.time(), "event": "recover", "operator": operator, "was": self._reason}
         durable.append_line(self._log, record)
         self._stop.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from envs.task import Task
@@ -15,19 +16,28 @@ from robot.technician import SocketTechnician
 from robot.twin.process import TwinProcess
 
 
+def state_directory(settings: RobotSettings, directory: Path | str) -> Path:
+    """Where the robot's stop latch lives. A twin is its run's own; a robot's stops outlast every run."""
+    if settings.state_dir is not None:
+        return settings.state_dir
+    if settings.port is None:
+        return Path(directory)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "sim2real" / settings.name
+
+
 def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> RobotSession:
-    """A connected session that keeps episodes, ledger and stops in `directory`; on a new twin without a port.
+    """A connected session that keeps episodes and ledger in `directory`; on a new twin without a port.
 
     Raises RobotError with a sentence, and leaves no process behind, when anything cannot be had.
     """
     directory = Path(directory)
+    state_dir = state_directory(settings, directory)
     twin = None
     if settings.port is None:
         assert settings.twin is not None
         if task.name != "cartpole":
-            raise RobotError(
-                f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port"
-            )
+            raise RobotError(f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port")
         twin = TwinProcess(settings.twin.hidden, settings.mode)
         settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
     try:
@@ -40,7 +50,7 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
             EpisodeStore(directory / "episodes"),
             SocketTechnician(settings.technician) if settings.technician else None,
             Ledger(directory / "ledger.jsonl", settings.cost_per_hour),
-            directory,
+            state_dir,
             twin,
         )
         session.connect()

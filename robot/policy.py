@@ -47,9 +47,7 @@ class ExportedPolicy:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except OSError as error:
-            raise RobotError(
-                f"policy: {name} cannot be read ({error.strerror or error}); {accepted}"
-            ) from error
+            raise RobotError(f"policy: {name} cannot be read ({error.strerror or error}); {accepted}") from error
         except Exception as error:  # onnxruntime has no common base for what it raises
             raise RobotError(f"policy: {name} is not an ONNX model; {accepted}") from error
         try:
@@ -57,18 +55,12 @@ class ExportedPolicy:
         except ValueError:
             metadata = None
         if not isinstance(metadata, dict) or not set(REQUIRED) <= set(metadata):
-            raise RobotError(
-                f"policy: {name} does not describe itself as a policy of this project; {accepted}"
-            )
+            raise RobotError(f"policy: {name} does not describe itself as a policy of this project; {accepted}")
         if metadata["format"] != FORMAT:
             raise RobotError(f"policy: {name} has format {metadata['format']!r}; accepted is format {FORMAT}")
         inputs = {entry.name: entry.shape for entry in session.get_inputs()}
         outputs = {entry.name for entry in session.get_outputs()}
-        if (
-            set(inputs) != {"policy"}
-            or not outputs >= OUTPUTS
-            or inputs["policy"][-1] != metadata["policy_size"]
-        ):
+        if set(inputs) != {"policy"} or not outputs >= OUTPUTS or inputs["policy"][-1] != metadata["policy_size"]:
             raise RobotError(
                 f"policy: {name} has inputs {sorted(inputs)} and outputs {sorted(outputs)}; accepted is one "
                 f"input 'policy' of {metadata['policy_size']} columns and {sorted(OUTPUTS)}"
@@ -78,9 +70,7 @@ class ExportedPolicy:
         self.version = int(metadata["version"])
         self.run = str(metadata["run"])
 
-    def act(
-        self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0
-    ) -> np.ndarray:
+    def act(self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0) -> np.ndarray:
         """Actions for (N, policy_size) observations, explored with standard normals (N, action_size)."""
         if noise is None or explore == 0.0:
             return np.asarray(self._session.run(["action"], {"policy": observation})[0])
@@ -109,6 +99,4 @@ class ExportedPolicy:
             )
         hz = self.metadata.get("control_hz", task.control_hz)
         if hz != task.control_hz:
-            raise RobotError(
-                f"policy: it was made for {hz} Hz, but task {task.name} runs at {task.control_hz} Hz"
-            )
+            raise RobotError(f"policy: it was made for {hz} Hz, but task {task.name} runs at {task.control_hz} Hz")

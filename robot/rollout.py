@@ -58,12 +58,8 @@ class Recording:
     def columns(self, task: Task) -> dict[str, np.ndarray]:
         """The columns of `robot.episodes`; reward comes from the measured states, as in simulation."""
         n = len(self)
-        position = np.array([after.joint_position for after in self.after], np.float32).reshape(
-            n, len(task.joints)
-        )
-        velocity = np.array([after.joint_velocity for after in self.after], np.float32).reshape(
-            n, len(task.joints)
-        )
+        position = np.array([after.joint_position for after in self.after], np.float32).reshape(n, len(task.joints))
+        velocity = np.array([after.joint_velocity for after in self.after], np.float32).reshape(n, len(task.joints))
         width = len(task.actuated)
         sent = task.action(np.array(self.sent[:n]).reshape(n, width)).astype(np.float32)
         terminated = np.zeros(n, bool)

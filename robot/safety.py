@@ -44,9 +44,7 @@ class SafetyFilter:
     ) -> None:
         for joint in actuated:
             if joint not in limits:
-                raise RobotError(
-                    f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each"
-                )
+                raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
         self._period_s, self._max_age_s, self._lookahead_s = period_s, max_age_s, lookahead_s

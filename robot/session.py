@@ -55,9 +55,7 @@ class RobotSession:
         self._latch = Latch(self._state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        self._safety = SafetyFilter(
-            spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=max_age_s
-        )
+        self._safety = SafetyFilter(spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=max_age_s)
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
         self._confirmer = None
@@ -124,9 +122,7 @@ class RobotSession:
     def recover(self, operator: str) -> None:
         """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
         if not operator.strip():
-            raise RobotError(
-                "recover: no operator given; accepted is the name of the person who looked at the robot"
-            )
+            raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
         if not self._connected or self.robot.status().state == "disconnected":
             self.robot.disconnect()
             self.connect()
@@ -283,9 +279,7 @@ class RobotSession:
             self.robot.hold()
         self._late = not self._interrupted
         limit = f"{self.settings.watchdog_ms:g} ms"
-        self._interrupted = (
-            self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
-        )
+        self._interrupted = self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
 
     @property
     def _speed_file(self) -> Path:

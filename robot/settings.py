@@ -36,9 +36,7 @@ class JointLimits(_Frozen):
     @classmethod
     def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
-            raise ValueError(
-                f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite"
-            )
+            raise ValueError(f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite")
         return value
 
 
@@ -47,9 +45,7 @@ class ServoSettings(_Frozen):
 
     id: int = Field(ge=0, le=252, description="the servo's id on the bus")
     scale: float = Field(description="m or rad of the joint for one radian of the servo")
-    zero_ticks: int = Field(
-        default=0, description="encoder reading at joint position zero, of 4096 a revolution"
-    )
+    zero_ticks: int = Field(default=0, description="encoder reading at joint position zero, of 4096 a revolution")
     effort_per_unit: Positive | None = Field(
         default=None, description="N or N m of one unit of goal current (null: the servo only measures)"
     )
@@ -82,9 +78,7 @@ def default_servos() -> dict[str, ServoSettings]:
 class RobotSettings(_Frozen):
     """One robot: how to reach it, what it may do, what it costs."""
 
-    limits: dict[str, JointLimits] = Field(
-        description="what each joint may do; every actuated joint needs an entry"
-    )
+    limits: dict[str, JointLimits] = Field(description="what each joint may do; every actuated joint needs an entry")
     name: str = Field(
         default="robot0",
         pattern=r"^[A-Za-z0-9_.-]+$",
@@ -100,6 +94,10 @@ class RobotSettings(_Frozen):
         default="lockstep",
         description="lockstep (only a twin): the world waits for commands; realtime: the clock runs",
     )
+    state_dir: Path | None = Field(
+        default=None,
+        description="where the robot's stops are kept; null: the user's state folder, or for a twin the run's",
+    )
     technician: Path | None = Field(
         default=None,
         description="socket of who sets the starting state (null: the twin's own, or start as it stands)",
@@ -114,21 +112,13 @@ class RobotSettings(_Frozen):
     reduced_speed: ReducedSpeed = Field(
         default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
     )
-    watchdog_ms: float = Field(
-        default=100.0, ge=20, le=2540, description="no fresh command for so long: motors off"
-    )
-    max_age_ms: Positive = Field(
-        default=60.0, description="an older observation is answered with zero effort"
-    )
+    watchdog_ms: float = Field(default=100.0, ge=20, le=2540, description="no fresh command for so long: motors off")
+    max_age_ms: Positive = Field(default=60.0, description="an older observation is answered with zero effort")
     max_lateness_ms: Positive = Field(
         default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
     )
-    cost_per_hour: float = Field(
-        default=100.0, ge=0, description="price of an hour of the robot, for the ledger"
-    )
-    explore: float = Field(
-        default=0.5, ge=0, description="scales the policy's own noise in collected episodes"
-    )
+    cost_per_hour: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    explore: float = Field(default=0.5, ge=0, description="scales the policy's own noise in collected episodes")
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +130,5 @@ class RobotSettings(_Frozen):
     @model_validator(mode="after")
     def _reachable(self) -> RobotSettings:
         if self.port is None and self.twin is None:
-            raise ValueError(
-                "port: none given and twin is null; accepted is a serial device or a twin section"
-            )
+            raise ValueError("port: none given and twin is null; accepted is a serial device or a twin section")
         return self

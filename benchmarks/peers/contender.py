@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,8 +36,21 @@ class Settings:
         return max(1, round(self.updates_per_env_step * self.worlds))
 
 
+def start_ray(num_cpus: int) -> None:
+    """Ray on this machine without dashboard or advice on migration; contenders without Ray never import it."""
+    import ray
+
+    quiet_ray()
+    ray.init(
+        num_cpus=max(num_cpus, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=512 * 1024**2,
+    )
+
+
 def quiet_ray() -> None:
-    """No advice on migration and deprecation, which a benchmark does not need."""
     for name in ("ray", "ray.rllib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -83,8 +83,8 @@ def _rates(step: Callable[[Columns], None], columns: Columns, seconds: float) ->
 
 def _ours(settings: Settings, plain: dict[str, Any]) -> Callable[[Columns], None]:
     config = Sim2RealConfig.build({"experiment": plain})
-    spaces = (config.observation_space, config.action_space)
-    group = config.build_learner_group(spaces={DEFAULT_MODULE_ID: spaces})
+    assert config.observation_space is not None and config.action_space is not None
+    group = config.build_learner_group(spaces={DEFAULT_MODULE_ID: (config.observation_space, config.action_space)})
 
     def step(columns: Columns) -> None:
         batch = MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(columns["rewards"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import ray
@@ -11,7 +10,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 import envs  # noqa: F401  registers the environment
-from benchmarks.peers.contender import Meter, Settings, quiet_ray
+from benchmarks.peers.contender import Meter, Settings, start_ray
 from envs.registry import make_task
 from pipeline.export import export_policy
 
@@ -45,14 +44,7 @@ class StockRLlib:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
-        quiet_ray()
-        ray.init(
-            num_cpus=max(2, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            object_store_memory=512 * 1024**2,
-        )
+        start_ray(2)
         self._task = make_task("cartpole")
         self._algorithm = config(settings).build_algo()
         self.env_steps = 0

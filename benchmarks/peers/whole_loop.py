@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import ray
 import torch
 
-from benchmarks.peers.contender import Meter, Settings, quiet_ray
+from benchmarks.peers.contender import Meter, Settings, start_ray
 from pipeline.algorithm import Sim2Real
 from pipeline.config import Experiment, load_experiment
 
@@ -46,14 +45,7 @@ class WholeLoop:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
-        quiet_ray()
-        ray.init(
-            num_cpus=max(4, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            object_store_memory=512 * 1024**2,
-        )
+        start_ray(4)
         plain = experiment(settings).to_dict()
         self._algorithm = Sim2Real({"experiment": plain, "sweep": {}, "robot_actor": None, "namespace": ""})
         self.meter = Meter(self._algorithm.learner_group, "update")

@@ -35,17 +35,13 @@ class KeyedRandom:
         self._stream_keys: dict[str, np.uint64] = {}
         self._columns: dict[int, np.ndarray] = {}
 
-    def uniform(
-        self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0
-    ) -> np.ndarray:
+    def uniform(self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0) -> np.ndarray:
         """Float64 uniforms in [0, 1) with 53 random bits."""
         bits = self._bits(stream, world, episode, size, step)
         bits >>= _11
         return bits * 2.0**-53
 
-    def normal(
-        self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0
-    ) -> np.ndarray:
+    def normal(self, stream: str, world: Integers, episode: Integers, size: int, step: Integers = 0) -> np.ndarray:
         """Float64 standard normals, by Box-Muller on the two halves of each hash (none lies beyond 6.8)."""
         bits = self._bits(stream, world, episode, size, step)
         radius = (bits >> _32) * 2.0**-32

@@ -33,9 +33,7 @@ class Parameter:
         if self.scale == "log" and self.bounds[0] <= 0:
             raise RangeError(f"{self.name}: a log scale needs bounds above zero, not {list(self.bounds)}")
         if not self.bounds[0] <= self.nominal <= self.bounds[1]:
-            raise RangeError(
-                f"{self.name}: nominal {self.nominal} lies outside its bounds {list(self.bounds)}"
-            )
+            raise RangeError(f"{self.name}: nominal {self.nominal} lies outside its bounds {list(self.bounds)}")
         self.check(*self.default)
 
     def check(self, low: float, high: float) -> None:
@@ -114,26 +112,19 @@ class Ranges:
         return cls(space, space.nominal.copy(), space.nominal.copy())
 
     @classmethod
-    def from_dict(
-        cls, space: ParameterSpace, intervals: Mapping[str, Sequence[float]], version: int = 0
-    ) -> Ranges:
+    def from_dict(cls, space: ParameterSpace, intervals: Mapping[str, Sequence[float]], version: int = 0) -> Ranges:
         """Ranges from {name: [low, high]}; parameters not named keep their default range."""
         base = cls.default(space)
         low, high = base.low.copy(), base.high.copy()
         for name, interval in intervals.items():
             i = space.index(name)
             if np.ndim(interval) != 1 or len(interval) != 2:
-                raise RangeError(
-                    f"{name}: {interval!r} is not an interval; accepted is [low, high] {space[i].unit}"
-                )
+                raise RangeError(f"{name}: {interval!r} is not an interval; accepted is [low, high] {space[i].unit}")
             low[i], high[i] = float(interval[0]), float(interval[1])
         return cls(space, low, high, version)
 
     def to_dict(self) -> dict[str, list[float]]:
-        return {
-            name: [float(a), float(b)]
-            for name, a, b in zip(self.space.names, self.low, self.high, strict=True)
-        }
+        return {name: [float(a), float(b)] for name, a, b in zip(self.space.names, self.low, self.high, strict=True)}
 
     def effective(self, dr_strength: float) -> tuple[np.ndarray, np.ndarray]:
         """(low, high) shrunk to nominal + s (range - nominal), in each parameter's own scale."""
@@ -145,9 +136,7 @@ class Ranges:
 
         def shrink(bound: np.ndarray) -> np.ndarray:
             ratio = np.where(self.space.is_log, bound / np.where(nominal != 0, nominal, 1.0), 1.0)
-            return np.where(
-                self.space.is_log, nominal * ratio**dr_strength, nominal + dr_strength * (bound - nominal)
-            )
+            return np.where(self.space.is_log, nominal * ratio**dr_strength, nominal + dr_strength * (bound - nominal))
 
         return shrink(self.low), shrink(self.high)
 

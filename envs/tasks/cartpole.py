@@ -20,39 +20,19 @@ MAX_ANGLE_RAD = 0.35
 
 PARAMETERS = ParameterSpace(
     [
-        Parameter(
-            "world.gravity_m_s2", "m/s^2", 9.81, (5.0, 20.0), (9.0, 13.0), description="magnitude of gravity"
-        ),
-        Parameter(
-            "cart.mass_kg", "kg", 1.0, (0.3, 4.0), (0.7, 1.8), description="cart with its share of the belt"
-        ),
-        Parameter(
-            "cart.viscous_n_s_m", "N s/m", 0.0, (0.0, 4.0), (0.0, 1.0), description="viscous rail friction"
-        ),
+        Parameter("world.gravity_m_s2", "m/s^2", 9.81, (5.0, 20.0), (9.0, 13.0), description="magnitude of gravity"),
+        Parameter("cart.mass_kg", "kg", 1.0, (0.3, 4.0), (0.7, 1.8), description="cart with its share of the belt"),
+        Parameter("cart.viscous_n_s_m", "N s/m", 0.0, (0.0, 4.0), (0.0, 1.0), description="viscous rail friction"),
         Parameter("cart.coulomb_n", "N", 0.0, (0.0, 4.0), (0.0, 1.5), description="Coulomb rail friction"),
-        Parameter(
-            "pole.mass_kg", "kg", 0.1, (0.02, 0.8), (0.05, 0.25), description="pole; its inertia follows"
-        ),
-        Parameter(
-            "hinge.damping_nm_s", "N m s/rad", 0.0, (0.0, 0.02), (0.0, 0.003), description="hinge friction"
-        ),
-        Parameter(
-            "action.delay_ms", "ms", 0.0, (0.0, 120.0), (0.0, 60.0), description="from policy to motor"
-        ),
+        Parameter("pole.mass_kg", "kg", 0.1, (0.02, 0.8), (0.05, 0.25), description="pole; its inertia follows"),
+        Parameter("hinge.damping_nm_s", "N m s/rad", 0.0, (0.0, 0.02), (0.0, 0.003), description="hinge friction"),
+        Parameter("action.delay_ms", "ms", 0.0, (0.0, 120.0), (0.0, 60.0), description="from policy to motor"),
         Parameter("action.lag_ms", "ms", 0.0, (0.0, 120.0), (0.0, 50.0), description="first-order motor lag"),
-        Parameter(
-            "action.gain", "1", 1.0, (0.4, 1.6), (0.8, 1.15), description="delivered / commanded force"
-        ),
-        Parameter(
-            "action.noise_n", "N", 0.0, (0.0, 6.0), (0.0, 2.5), description="sd of the force noise, each step"
-        ),
-        Parameter(
-            "sensor.noise_sd", "SI", 0.0, (0.0, 0.15), (0.0, 0.05), description="sd on every measured channel"
-        ),
+        Parameter("action.gain", "1", 1.0, (0.4, 1.6), (0.8, 1.15), description="delivered / commanded force"),
+        Parameter("action.noise_n", "N", 0.0, (0.0, 6.0), (0.0, 2.5), description="sd of the force noise, each step"),
+        Parameter("sensor.noise_sd", "SI", 0.0, (0.0, 0.15), (0.0, 0.05), description="sd on every measured channel"),
         # Modelled, and left at their identity unless a configuration gives them a range.
-        Parameter(
-            "action.dead_band_n", "N", 0.0, (0.0, 3.0), (0.0, 0.0), description="commands below it do nothing"
-        ),
+        Parameter("action.dead_band_n", "N", 0.0, (0.0, 3.0), (0.0, 0.0), description="commands below it do nothing"),
         Parameter(
             "sensor.bias_rad",
             "rad",
@@ -61,9 +41,7 @@ PARAMETERS = ParameterSpace(
             (0.0, 0.0),
             description="zero error of the pole encoder",
         ),
-        Parameter(
-            "sensor.quantum_rad", "rad", 0.0, (0.0, 0.05), (0.0, 0.0), description="pole encoder resolution"
-        ),
+        Parameter("sensor.quantum_rad", "rad", 0.0, (0.0, 0.05), (0.0, 0.0), description="pole encoder resolution"),
     ]
 )
 

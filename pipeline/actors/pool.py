@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import RayActorError
 
 RETRY_AFTER_S = 1.0
 MAX_DEATHS_IN_A_ROW = 5
@@ -80,7 +81,7 @@ class ActorPool:
                 ref, tag = worker.pending[0]
                 try:
                     done.append(Done(worker.index, tag, ray.get(ref)))
-                except ray.exceptions.RayActorError as error:
+                except RayActorError as error:
                     self._replace(worker, error)
                 else:
                     worker.pending.popleft()

@@ -29,6 +29,7 @@ from robot.settings import RobotSettings
 log = logging.getLogger(__name__)
 
 IDLE_POLL_S = 0.2
+MAX_VOIDS_IN_A_ROW = 5  # then something is wrong with the link or the machine, and a person should look
 LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
 
 
@@ -184,6 +185,7 @@ class RobotActor:
         assert session is not None
         with self._lock:  # what an earlier life of this actor has flown already
             progress.episodes = [m for m in session.store.list() if m.round_id == order.round_id and not m.void]
+        voids = 0
         while not progress.finished and not self._closing.is_set():
             if not self._ready():
                 self._wait()
@@ -198,8 +200,13 @@ class RobotActor:
                 policy_version=order.policy_version,
             )
             self._busy = False
-            if episode.meta.void or not episode.meta.steps:
-                continue  # kept on disk and marked, but no measure of the policy; a stop is one: it failed
+            if episode.meta.void or not episode.meta.steps:  # kept and marked, but no measure of the policy
+                voids += 1
+                if voids >= MAX_VOIDS_IN_A_ROW:
+                    why = episode.meta.stop or f"the clock was {episode.meta.lateness_p99_ms:.0f} ms late"
+                    session.hold(f"{voids} episodes in a row were void; the last because {why}")
+                continue
+            voids = 0
             with self._lock:
                 progress.episodes.append(episode.meta)
         with self._lock:

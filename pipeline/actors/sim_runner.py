@@ -73,7 +73,7 @@ class SimRunner:
         """Advance every world by `steps` control steps with the given policy and randomization."""
         self._update(weights, policy_version, randomization)
         env, task = self._env, self._task
-        n, size = env.num_envs, env.single_observation_space.shape[0]
+        n, size = env.num_envs, task.policy_size + task.privileged_size
         obs = np.empty((steps + 1, n, size), np.float32)
         actions = np.empty((steps, n, task.action_size), np.float32)
         rewards = np.empty((steps, n), np.float32)

@@ -25,16 +25,12 @@ def make_robot(settings: RobotSettings, task: Task) -> Robot:
         )
     unknown = [joint for joint in settings.limits if joint not in task.joints]
     if unknown:
-        raise RobotError(
-            f"robot.limits: unknown joint '{unknown[0]}'; {task.name} has {', '.join(task.joints)}"
-        )
+        raise RobotError(f"robot.limits: unknown joint '{unknown[0]}'; {task.name} has {', '.join(task.joints)}")
     target = DRIVERS.get(settings.driver, settings.driver)
     module, _, name = target.partition(":")
     if not name:
         known = ", ".join(DRIVERS)
-        raise RobotError(
-            f"robot.driver: unknown driver '{settings.driver}'; accepted is {known}, or module:Class"
-        )
+        raise RobotError(f"robot.driver: unknown driver '{settings.driver}'; accepted is {known}, or module:Class")
     try:
         driver = getattr(import_module(module), name)
     except ModuleNotFoundError as error:

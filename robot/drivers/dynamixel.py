@@ -146,9 +146,7 @@ class DynamixelRobot:
                     if goal != units:
                         self._armed = False
                         raise RobotFault(f"servo {servo}: has goal current {goal} where {units} was sent")
-        position = [
-            (row[3] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)
-        ]
+        position = [(row[3] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
         velocity = [row[2] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
         return Observation(
             np.array(position, np.float32),
@@ -160,17 +158,12 @@ class DynamixelRobot:
     def command(self, command: np.ndarray) -> Sent:
         """Round towards zero to whole units, so that what is sent never exceeds what was allowed."""
         values = command.tolist()
-        units = [
-            int(v / unit + math.copysign(1e-9, v))
-            for v, (_, _, unit) in zip(values, self._motors, strict=True)
-        ]
+        units = [int(v / unit + math.copysign(1e-9, v)) for v, (_, _, unit) in zip(values, self._motors, strict=True)]
         with self._lock:
             link = self._line()
             if not self._armed:
                 raise RobotFault("the motors are off: the robot was held and must be armed before a command")
-            link.sync_write(
-                GOAL_CURRENT, 2, {servo: n for n, (_, servo, _) in zip(units, self._motors, strict=True)}
-            )
+            link.sync_write(GOAL_CURRENT, 2, {servo: n for n, (_, servo, _) in zip(units, self._motors, strict=True)})
             self._units = units
         sent = np.array([n * unit for n, (_, _, unit) in zip(units, self._motors, strict=True)])
         return Sent(sent, time.monotonic())

@@ -112,14 +112,10 @@ class Link:
         self.errors = 0
 
     def open(self) -> None:
-        accepted = (
-            "accepted is a serial device that exists, that you may use and that no other program has open"
-        )
+        accepted = "accepted is a serial device that exists, that you may use and that no other program has open"
         try:
             if not self._port.setBaudRate(self._baud):
-                raise RobotError(
-                    f"robot.baud: {self._baud} is no rate of this bus; accepted is for instance 1000000"
-                )
+                raise RobotError(f"robot.baud: {self._baud} is no rate of this bus; accepted is for instance 1000000")
         except (SerialException, OSError, termios.error) as error:
             self.close()
             number = getattr(error, "errno", None)

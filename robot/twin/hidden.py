@@ -50,24 +50,18 @@ def load(path: Path | str | None) -> Hidden:
             f"robot.twin.hidden: {path} cannot be read ({why}); accepted is a YAML file with any of {known}"
         ) from error
     except yaml.YAMLError as error:
-        raise RobotError(
-            f"robot.twin.hidden: {path} is not YAML; accepted is a mapping of {known}"
-        ) from error
+        raise RobotError(f"robot.twin.hidden: {path} is not YAML; accepted is a mapping of {known}") from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise RobotError(
-            f"robot.twin.hidden: {path} holds a {type(data).__name__}; accepted is a mapping of {known}"
-        )
+        raise RobotError(f"robot.twin.hidden: {path} holds a {type(data).__name__}; accepted is a mapping of {known}")
     try:
         return Hidden.model_validate({str(key): _number(value) for key, value in data.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise RobotError(
-                f"robot.twin.hidden: {path}: unknown key '{key}'; accepted are {known}"
-            ) from error
+            raise RobotError(f"robot.twin.hidden: {path}: unknown key '{key}'; accepted are {known}") from error
         wanted = first["msg"].removeprefix("Input should be ")
         raise RobotError(
             f"robot.twin.hidden: {path}: {key}: {first['input']!r} is not accepted; it should be {wanted}"

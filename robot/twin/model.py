@@ -77,9 +77,7 @@ class CartpoleModel:
         self._data.qpos[:] = position
         self._data.qvel[:] = velocity
         streams = np.random.SeedSequence(noise_seed).spawn(3)
-        self._bus_noise, self._force_noise, self._sensor_noise = (
-            np.random.default_rng(one) for one in streams
-        )
+        self._bus_noise, self._force_noise, self._sensor_noise = (np.random.default_rng(one) for one in streams)
         self._arrivals: deque[tuple[int, float]] = deque()  # (physics step, N) on their way to the motor
         self._step = 0
         self._noise_until = 0

@@ -72,9 +72,7 @@ class TwinProcess:
         if "ready" not in message:
             code = self._process.poll()
             self._reap()
-            raise RobotError(
-                message.get("error", f"the twin did not start (it said {line!r}, exit code {code})")
-            )
+            raise RobotError(message.get("error", f"the twin did not start (it said {line!r}, exit code {code})"))
 
     def restart(self) -> None:
         """A fresh twin under the same paths, whatever became of the old one."""

@@ -34,9 +34,7 @@ CONFIG: dict[str, Any] = {
     "checkpoint": {"every_iterations": 3},
     "randomization": {"adr": {"m": 1}},
     "robot": {
-        "limits": {
-            "slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}
-        }
+        "limits": {"slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}}
     },
 }
 COMPARED = ("stage", "sim", "randomized", "real", "gap", "adr", "stages", "final", "losses", "done")

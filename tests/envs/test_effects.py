@@ -99,9 +99,7 @@ def test_delay_of_whole_periods_is_exact_and_may_grow_at_a_reset():
     effect = bound(Delay("p"), [40.0, 0.0])
     sent = commands(8, 2)
     received = run(effect, sent)
-    assert np.allclose(
-        received[2 * SUBSTEPS :, 0], np.repeat(sent, SUBSTEPS, axis=0)[: -2 * SUBSTEPS, 0], atol=1e-12
-    )
+    assert np.allclose(received[2 * SUBSTEPS :, 0], np.repeat(sent, SUBSTEPS, axis=0)[: -2 * SUBSTEPS, 0], atol=1e-12)
     effect.reset(np.array([False, True]), {"p": np.array([0.0, 100.0])})
     more = run(effect, sent)
     assert np.allclose(more[: 2 * SUBSTEPS, 0], np.repeat(sent[-2:], SUBSTEPS, axis=0)[:, 0], atol=1e-12)

@@ -57,9 +57,7 @@ def test_a_key_has_no_confusable_neighbours():
 def test_uniform_and_uncorrelated_along_every_part_of_the_key(axis):
     count = np.arange(20_000)
     key = {"world": 0, "episode": 0, "step": 0} | ({axis: count} if axis != "column" else {})
-    values = KeyedRandom(1).uniform(
-        "s", key["world"], key["episode"], 20_000 if axis == "column" else 1, key["step"]
-    )
+    values = KeyedRandom(1).uniform("s", key["world"], key["episode"], 20_000 if axis == "column" else 1, key["step"])
     values = values.ravel()
     assert 0 <= values.min() and values.max() < 1
     assert stats.kstest(values, "uniform").pvalue > 1e-3

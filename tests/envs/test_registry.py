@@ -17,12 +17,8 @@ def test_every_task_is_consistent(name):
     assert len(task.true_state_scale()) == 2 * len(task.joints)
     assert set(task.scene.bindings) <= set(task.parameters.names)
     assert task.scene.joints == task.joints and task.scene.actuated == task.actuated
-    by_effects = {
-        name for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters
-    }
-    assert by_effects | set(task.scene.bindings) == set(
-        task.parameters.names
-    )  # every parameter acts somewhere
+    by_effects = {name for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters}
+    assert by_effects | set(task.scene.bindings) == set(task.parameters.names)  # every parameter acts somewhere
     assert not by_effects & set(task.scene.bindings)
     low, high = task.adr_thresholds
     assert low < high
@@ -32,9 +28,7 @@ def test_a_class_of_ones_own_by_name():
     assert make_task("envs.tasks.cartpole:Cartpole").name == "cartpole"
 
 
-@pytest.mark.parametrize(
-    "name", ["cartpol", "", ":Cartpole", "envs.tasks.nowhere:Task", "envs.tasks.cartpole:Nothing"]
-)
+@pytest.mark.parametrize("name", ["cartpol", "", ":Cartpole", "envs.tasks.nowhere:Task", "envs.tasks.cartpole:Nothing"])
 def test_unknown_tasks_give_a_sentence(name):
     with pytest.raises(TaskError) as error:
         make_task(name)

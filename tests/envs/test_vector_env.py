@@ -49,9 +49,7 @@ def actions_of(env, t):
 def rollout(env, steps, start=None):
     """Everything `steps` vector steps return, as arrays with time first."""
     obs = env.reset()[0] if start is None else start
-    columns: dict[str, list] = {
-        key: [] for key in ("obs", "reward", "terminated", "truncated", "final_obs", "return")
-    }
+    columns: dict[str, list] = {key: [] for key in ("obs", "reward", "terminated", "truncated", "final_obs", "return")}
     columns["obs"].append(obs)
     for t in range(steps):
         obs, reward, terminated, truncated, info = env.step(actions_of(env, t))
@@ -221,9 +219,7 @@ class PlaybackWorld:
 
 
 def test_reward_and_failure_come_from_the_measured_state():
-    ranges = Ranges.from_dict(
-        SPACE, {name: [v, v] for name, v in zip(SPACE.names, SPACE.nominal, strict=True)}
-    )
+    ranges = Ranges.from_dict(SPACE, {name: [v, v] for name, v in zip(SPACE.names, SPACE.nominal, strict=True)})
     biased = Ranges.from_dict(SPACE, ranges.to_dict() | {"sensor.bias_rad": [0.1, 0.1]})
     world = PlaybackWorld([0.2, 0.3])
     env = TaskVectorEnv(TASK, 1, ranges=biased, world=world)
@@ -238,9 +234,7 @@ def test_reward_and_failure_come_from_the_measured_state():
 def test_a_simulation_that_leaves_finite_numbers_is_an_error():
     env = TaskVectorEnv(TASK, 1, first_world=7, world=PlaybackWorld([np.nan]))
     env.reset()
-    with pytest.raises(
-        WorldError, match="world 7 gave nan .*'cart.mass_kg': 1.0.*accepted are parameter ranges"
-    ):
+    with pytest.raises(WorldError, match="world 7 gave nan .*'cart.mass_kg': 1.0.*accepted are parameter ranges"):
         env.step(np.zeros((1, 1)))
 
 
@@ -306,9 +300,7 @@ def test_bad_use_gives_a_sentence(make):
         env.step(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="not finite"):
         env.step(np.array([[0.0], [np.nan]]))
-    with pytest.raises(
-        ValueError, match=r"groups: \['policy', 'camera'\] cannot be had; accepted is one or more"
-    ):
+    with pytest.raises(ValueError, match=r"groups: \['policy', 'camera'\] cannot be had; accepted is one or more"):
         make(2, groups=("policy", "camera"))
     with pytest.raises(ValueError, match="n: 0 is not a number of worlds"):
         make(0)

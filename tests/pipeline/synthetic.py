@@ -56,9 +56,7 @@ def synthetic_run(space: ParameterSpace, seed: int = 0) -> tuple[list[dict[str, 
                 "adr": {
                     "version": i,
                     "entropy": float("-inf") if i == 0 else -1.2,
-                    "ranges": {
-                        n: [float(a), float(b)] for n, a, b in zip(space.names, low, high, strict=True)
-                    },
+                    "ranges": {n: [float(a), float(b)] for n, a, b in zip(space.names, low, high, strict=True)},
                     "buffers": {"cart.mass_kg": {"low": [1.0], "high": []}},
                 },
                 "robot": {
@@ -95,9 +93,7 @@ def synthetic_run(space: ParameterSpace, seed: int = 0) -> tuple[list[dict[str, 
     return results, summary
 
 
-def stage_row(
-    name: str, sim_ratio: float, dr_strength: float, ranges_version: int, sim, real, gap
-) -> dict[str, Any]:
+def stage_row(name: str, sim_ratio: float, dr_strength: float, ranges_version: int, sim, real, gap) -> dict[str, Any]:
     """A row as a run's results carry it."""
     head = {
         "name": name,
@@ -115,10 +111,6 @@ def _block(rng: np.random.Generator, rate: float, n: int) -> dict[str, Any]:
 
 def _move(rng: np.random.Generator, ranges: Ranges, low: np.ndarray, high: np.ndarray):
     step = 0.1 * (ranges.high - ranges.low)
-    low = np.maximum(
-        low - step * rng.choice([0, 1, -1], low.size, p=[0.5, 0.4, 0.1]), ranges.space.bounds_low
-    )
-    high = np.minimum(
-        high + step * rng.choice([0, 1, -1], low.size, p=[0.4, 0.5, 0.1]), ranges.space.bounds_high
-    )
+    low = np.maximum(low - step * rng.choice([0, 1, -1], low.size, p=[0.5, 0.4, 0.1]), ranges.space.bounds_low)
+    high = np.minimum(high + step * rng.choice([0, 1, -1], low.size, p=[0.4, 0.5, 0.1]), ranges.space.bounds_high)
     return np.minimum(low, ranges.space.nominal), np.maximum(high, ranges.space.nominal)

@@ -139,9 +139,7 @@ def test_parameters_without_a_width_take_no_part():
 
 def test_only_bounds_that_can_move_are_worth_evaluating():
     sides = [("mass", "low"), ("mass", "high"), ("friction", "low"), ("friction", "high"), ("delay", "high")]
-    assert (
-        rule().boundaries(Ranges.default(SPACE)) == sides
-    )  # delay cannot fall below 0, nor rise above nominal
+    assert rule().boundaries(Ranges.default(SPACE)) == sides  # delay cannot fall below 0, nor rise above nominal
 
 
 def test_settings_are_checked():
@@ -244,9 +242,7 @@ def test_scheduler_takes_its_rule_from_the_trial_in_a_sweep():
     for step in (0.25, 0.5):
         actor = FakeActor()
         trial = fake_trial(actor, {"step": step}, trial_id=str(step))
-        scheduler.on_trial_result(
-            None, trial, result_of(Ranges.default(SPACE).to_dict(), {"mass": {"high": GOOD}})
-        )
+        scheduler.on_trial_result(None, trial, result_of(Ranges.default(SPACE).to_dict(), {"mass": {"high": GOOD}}))
         assert actor.sent[0][0][1]["mass"][1] == pytest.approx(1.6 + step * 0.8)
 
 
@@ -285,9 +281,7 @@ def test_ranges_of_a_running_trial_move_under_tune(ray_session, tmp_path):
 
     class Watch(tune.Callback):
         def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
-            seen.append(
-                (result["adr"]["version"], round(result["adr"]["ranges"]["mass"][1], 3), result["cleared"])
-            )
+            seen.append((result["adr"]["version"], round(result["adr"]["ranges"]["mass"][1], 3), result["cleared"]))
 
     scheduler = ADRScheduler(rule())
     results = tune.Tuner(

@@ -148,9 +148,7 @@ def test_mean_gap_covers_the_truth():
 def test_mean_gap_is_repeatable_and_uses_the_given_generator():
     sim, real = np.arange(20.0), np.arange(20.0)[::-1] / 2
     one = mean_gap(sim, real, np.random.default_rng(1))
-    assert (
-        one == mean_gap(sim, real, np.random.default_rng(1)) != mean_gap(sim, real, np.random.default_rng(2))
-    )
+    assert one == mean_gap(sim, real, np.random.default_rng(1)) != mean_gap(sim, real, np.random.default_rng(2))
 
 
 def test_transfer_gap_pairs_by_initial_state():

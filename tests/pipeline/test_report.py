@@ -159,10 +159,7 @@ def test_curves_take_each_evaluation_once_at_its_own_updates(run):
     expected = sorted({r["real"]["updates"] for r in results if r["real"]})
     assert robot.x.tolist() == expected and np.all(robot.low <= robot.success)
     assert figure.curve(results, "nothing").x.size == 0
-    unnamed = [
-        {"progress": {"updates": u}, "sim": {**BLOCK, "success": s}}
-        for u, s in ((1, 0.1), (2, 0.1), (3, 0.4))
-    ]
+    unnamed = [{"progress": {"updates": u}, "sim": {**BLOCK, "success": s}} for u, s in ((1, 0.1), (2, 0.1), (3, 0.4))]
     assert figure.curve(unnamed, "sim").x.tolist() == [1.0, 3.0]
 
 

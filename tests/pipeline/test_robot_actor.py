@@ -53,9 +53,7 @@ def actor(tmp_path):
     made = []
 
     def make() -> RobotActor:
-        made.append(
-            RobotActor(RobotSettings(limits=LIMITS).model_dump(mode="json"), "cartpole", str(tmp_path))
-        )
+        made.append(RobotActor(RobotSettings(limits=LIMITS).model_dump(mode="json"), "cartpole", str(tmp_path)))
         return made[-1]
 
     yield make

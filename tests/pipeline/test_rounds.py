@@ -23,9 +23,7 @@ def schedule(**changes) -> RoundSchedule:
     return RoundSchedule(RoundSettings(**changes), EPISODE_S)
 
 
-def collect(
-    s: RoundSchedule, stage: StageSettings = STAGE, seconds: float = 8.0
-) -> list[tuple[int, RoundRequest]]:
+def collect(s: RoundSchedule, stage: StageSettings = STAGE, seconds: float = 8.0) -> list[tuple[int, RoundRequest]]:
     """(updates, request) of every collection round of one visit, each flown within 100 updates."""
     s.enter_stage()
     asked = []
@@ -55,9 +53,7 @@ def test_collection_waits_for_the_round_before():
 
 def test_a_second_visit_collects_again_in_new_worlds():
     s = schedule(collect_limit_s=None)
-    worlds = [
-        w for _ in range(2) for _, r in collect(s) for w in range(r.first_world, r.first_world + r.episodes)
-    ]
+    worlds = [w for _ in range(2) for _, r in collect(s) for w in range(r.first_world, r.first_world + r.episodes)]
     assert worlds == list(range(20))
 
 
@@ -187,9 +183,6 @@ def test_looking_often_does_not_pass_a_worse_policy(rate: float):
     passed = np.mean([fly(stop, rng.random(60) < rate)[2] == "pass" for _ in range(1500)])
     assert passed <= 0.025
     naive = np.mean(
-        [
-            np.any([wilson(int(f[:n].sum()), n)[0] >= 0.5 for n in range(8, 61)])
-            for f in rng.random((1500, 60)) < 0.49
-        ]
+        [np.any([wilson(int(f[:n].sum()), n)[0] >= 0.5 for n in range(8, 61)]) for f in rng.random((1500, 60)) < 0.49]
     )
     assert naive > 0.04  # what looking without a correction would do

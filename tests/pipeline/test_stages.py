@@ -199,7 +199,7 @@ def test_fraction_grows_to_one():
     machine = StageMachine(resolve_stages("default"))
     fractions = []
     for updates in range(0, 30_000, 500):
-        machine.update(Measures(updates, sim=block(30, 40)))
+        machine.update(Measures(updates, sim=block(30, 40), collected_s=updates / 100))
         fractions.append(machine.fraction(updates))
     assert fractions[0] == 0.0 and fractions[-1] == 1.0
     assert fractions == sorted(fractions)
@@ -239,9 +239,7 @@ def test_any_run_ends_within_its_budget(data, demotions: int):
     counts = st.one_of(st.none(), st.integers(0, 20))
     decisions = []
     for updates in range(1000, machine.max_updates + 1, 1000):
-        blocks = [
-            None if k is None else block(k, 20, updates) for k in data.draw(st.tuples(counts, counts, counts))
-        ]
+        blocks = [None if k is None else block(k, 20, updates) for k in data.draw(st.tuples(counts, counts, counts))]
         sim, randomized, real = blocks
         decisions.append(machine.update(Measures(updates, sim, randomized, real)))
         assert 0 <= machine.index < 4

@@ -252,9 +252,7 @@ def test_an_unusable_server_gives_one_sentence_without_its_token(tmp_path, monke
     w.start("run", "lost", {}, {})
     w.metrics("run", {"x": 1.0}, 1)
     lost = w.close()
-    assert len(said) == 1 and said[0].startswith(
-        "tracking.uri: MLflow at nonsense://***@host/*** cannot be written"
-    )
+    assert len(said) == 1 and said[0].startswith("tracking.uri: MLflow at nonsense://***@host/*** cannot be written")
     assert lost is not None and "did not record 2 entries" in lost
     assert "s3cret" not in said[0] + lost and "\n" not in said[0] + lost
 

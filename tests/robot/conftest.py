@@ -51,9 +51,7 @@ def realtime() -> Iterator[TwinProcess]:
 
 
 @pytest.fixture
-def session(
-    tmp_path: Path, task: Cartpole, make_settings: Callable[..., RobotSettings]
-) -> Iterator[RobotSession]:
+def session(tmp_path: Path, task: Cartpole, make_settings: Callable[..., RobotSettings]) -> Iterator[RobotSession]:
     """A lockstep session that owns its twin."""
     opened = open_session(make_settings(), task, tmp_path)
     yield opened

@@ -28,9 +28,7 @@ def test_a_port_that_cannot_be_opened_is_named(tmp_path, task, make_settings):
         with pytest.raises(RobotError) as caught:
             make_robot(make_settings(port=str(path)), task).connect()
         message = str(caught.value)
-        assert (
-            "robot.port" in message and str(path) in message and "accepted" in message and "\n" not in message
-        )
+        assert "robot.port" in message and str(path) in message and "accepted" in message and "\n" not in message
     with pytest.raises(RobotError, match=r"robot\.baud: 31"):
         make_robot(make_settings(port="/dev/null", baud=31), task).connect()
 

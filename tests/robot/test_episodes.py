@@ -101,9 +101,7 @@ def test_the_schema_is_plain_parquet(tmp_path):
 
 
 def test_kill_in_the_middle_of_an_episode_loses_no_announced_one(tmp_path):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     announced = [writer.stdout.readline().strip() for _ in range(5)]
     time.sleep(0.0137)  # anywhere in the next one

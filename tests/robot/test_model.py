@@ -91,9 +91,7 @@ def test_equals_the_definition_written_out(seed, start, commands, scale):
     np.testing.assert_allclose(states, expected_states, atol=1e-7)
     quantum = hidden.angle_quantum_rad
     np.testing.assert_allclose(measured[:, [0, 1, 3]], expected_measured[:, [0, 1, 3]], atol=1e-7)
-    assert (
-        np.max(np.abs(measured[:, 2] - expected_measured[:, 2])) < quantum * 1.01
-    )  # a tie may round either way
+    assert np.max(np.abs(measured[:, 2] - expected_measured[:, 2])) < quantum * 1.01  # a tie may round either way
 
 
 def test_same_seed_same_world_whatever_came_before():

@@ -63,9 +63,7 @@ def test_stuffing_agrees_with_the_vendor(parameters):
     Protocol2PacketHandler().addStuffing(theirs)
     QuickPackets().addStuffing(ours)
     assert ours == theirs
-    assert QuickPackets().removeStuffing(list(theirs)) == Protocol2PacketHandler().removeStuffing(
-        list(theirs)
-    )
+    assert QuickPackets().removeStuffing(list(theirs)) == Protocol2PacketHandler().removeStuffing(list(theirs))
 
 
 def test_examples_of_the_manual():

@@ -80,9 +80,7 @@ def test_a_measurement_that_is_no_number_gives_zero(limit, asked, position, velo
 
 @given(limit=limits, asked=st.floats(-50, 50), waited=st.floats(0, 0.2), age=st.floats(0, 0.2))
 def test_an_old_observation_gives_zero(limit, asked, waited, age):
-    out = filter_of(limit, max_age_s=0.06).filter(
-        np.array([asked]), observation(0.0, 0.0, 10.0, age), 10.0 + waited
-    )
+    out = filter_of(limit, max_age_s=0.06).filter(np.array([asked]), observation(0.0, 0.0, 10.0, age), 10.0 + waited)
     if (10.0 + waited) - 10.0 + age > 0.06:
         assert out.command[0] == 0 and out.reasons == ("stale",)
     else:
@@ -104,9 +102,7 @@ def test_a_moving_mass_stays_within_velocity_whatever_is_asked(mass, drag, asked
         safety.sent(out.command)
         velocity += (float(out.command[0]) - drag * velocity) / mass * PERIOD
         position += velocity * PERIOD
-        assert (
-            abs(velocity) <= 1.5 + 10.0 / mass * PERIOD
-        )  # at most one period of effort from below the limit
+        assert abs(velocity) <= 1.5 + 10.0 / mass * PERIOD  # at most one period of effort from below the limit
 
 
 def test_reduced_speed_halves_the_velocity_limit():

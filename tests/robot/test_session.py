@@ -47,17 +47,13 @@ def test_an_episode_from_start_to_store(session, task, balancer):
         assert meta.success == (meta.steps == task.max_steps)
         assert (meta.seed, meta.world, meta.round_id, meta.policy_version) == (3, k, "r7", 4)
         assert meta.robot_s == pytest.approx(meta.steps * 0.02) and meta.stop == "" and not meta.void
-        assert columns["terminated"][:-1].sum() == 0 and columns["terminated"][-1] == (
-            meta.steps < task.max_steps
-        )
+        assert columns["terminated"][:-1].sum() == 0 and columns["terminated"][-1] == (meta.steps < task.max_steps)
         np.testing.assert_array_equal(columns["observation"][1:], columns["next_observation"][:-1])
         np.testing.assert_allclose(columns["next_observation"][:, -1], columns["sent"][:, 0], atol=1e-6)
         let_through = columns["intervention"] == ""
         assert let_through.mean() > 0.9
         changed = np.abs(columns["policy_action"] - columns["sent"])
-        assert (
-            changed[let_through].max() < 0.0006 <= changed[~let_through].min(initial=1)
-        )  # else whole motor units
+        assert changed[let_through].max() < 0.0006 <= changed[~let_through].min(initial=1)  # else whole motor units
         assert meta.episode_return == pytest.approx(columns["reward"].sum(), rel=1e-5)
         assert np.all(np.diff(columns["t_mono_s"]) > 0)
         stored = EpisodeStore(session.store._directory).read(meta.episode_id)
@@ -65,12 +61,8 @@ def test_an_episode_from_start_to_store(session, task, balancer):
         assert all(np.array_equal(stored.columns[name], columns[name]) for name in columns)
         start = task.initial(KeyedRandom(3).uniform("initial", k, 0, task.initial_size))
         newest = columns["observation"][0, -task.frame_size :] / task.frame_scale
-        np.testing.assert_allclose(
-            newest[:2], start.joint_position[0], atol=0.11
-        )  # the twin's sensor noise is 0.02
-    assert session.ledger.totals()["evaluation"] == pytest.approx(
-        sum(result.meta.robot_s for result in results)
-    )
+        np.testing.assert_allclose(newest[:2], start.joint_position[0], atol=0.11)  # the twin's sensor noise is 0.02
+    assert session.ledger.totals()["evaluation"] == pytest.approx(sum(result.meta.robot_s for result in results))
     assert [entry["why"] for entry in recorded(session, "motor off")] == ["command"] * 3  # held after each
 
 
@@ -249,9 +241,7 @@ def test_a_twin_that_may_not_be_restarted_stays_down(tmp_path, task, make_settin
     session.close()
 
 
-def test_a_line_that_broke_is_opened_anew_when_a_person_recovers(
-    tmp_path, task, make_settings, balancer, lockstep
-):
+def test_a_line_that_broke_is_opened_anew_when_a_person_recovers(tmp_path, task, make_settings, balancer, lockstep):
     settings = make_settings(port=lockstep.port, technician=lockstep.technician, twin=None)
     session = open_session(settings, task, tmp_path)
     lockstep.restart()  # as if somebody had pulled the plug and put it in again

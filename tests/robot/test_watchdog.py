@@ -69,9 +69,7 @@ def test_motors_go_off_when_the_client_is_gone_or_frozen(realtime, how, why):
     technician.close()
 
 
-def test_a_control_loop_that_hangs_is_stopped_by_the_driver_s_process(
-    tmp_path, task, make_settings, monkeypatch
-):
+def test_a_control_loop_that_hangs_is_stopped_by_the_driver_s_process(tmp_path, task, make_settings, monkeypatch):
     # The servos' own watchdog is far longer here, so that only the thread can have done it.
     session = open_session(make_settings(mode="realtime", watchdog_ms=100), task, tmp_path)
     robot, technician = session.robot, session.technician
