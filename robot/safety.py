@@ -86,30 +86,33 @@ class SafetyFilter:
             return self._zero("stale")
         reasons: dict[str, None] = {}
         for i, (row, limit) in enumerate(self._driven):
+            why: dict[str, None] = {}
             q, v, step = position[row], velocity[row], limit.effort_rate * self._period_s
             effort = _clip(asked[i], -limit.effort, limit.effort)
             if effort != asked[i]:
-                reasons["effort"] = None
+                why["effort"] = None
             gradual = _clip(effort, self._sent[i] - step, self._sent[i] + step)
             if gradual != effort:
-                reasons["effort_rate"] = None
+                why["effort_rate"] = None
             fastest = limit.velocity * self._speed
             band = fastest * VELOCITY_BAND
             low = -limit.effort * _clip((fastest + v) / band, 0.0, 1.0)
             high = limit.effort * _clip((fastest - v) / band, 0.0, 1.0)
             slower = _clip(gradual, low, high)
             if slower != gradual:
-                reasons["velocity"] = None
+                why["velocity"] = None
             outward_low = q <= limit.position[0] or q + v * self._lookahead_s < limit.position[0]
             outward_high = q >= limit.position[1] or q + v * self._lookahead_s > limit.position[1]
             inside = _clip(slower, 0.0 if outward_low else slower, 0.0 if outward_high else slower)
             if inside != slower:
-                reasons["position"] = None
+                why["position"] = None
             if limit.acceleration is not None and last is not None:
                 measured = (v - last[row]) / self._period_s
                 if abs(measured) > limit.acceleration and inside * measured > 0:
                     inside = 0.0
-                    reasons["acceleration"] = None
+                    why["acceleration"] = None
+            if inside != asked[i]:  # limits that undid one another changed nothing
+                reasons |= why
             asked[i] = inside
         return Filtered(np.array(asked), tuple(reasons))
 
