@@ -38,6 +38,7 @@ SUMMARIZED = (
     "env_steps_s",
     "updates_per_env_step",
     "to_095_s",
+    "to_095_trained_s",
     "setup_s",
     "first_update_s",
     "trained_s",
@@ -134,7 +135,7 @@ def _run_all(options: Any) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
                 continue
             for result in json.loads(lines[-1]):
                 results.setdefault(result["name"], []).append(result)
-            tell(f"-- {contender}, seed {seed}: took {time.perf_counter() - begun:.0f} s with judging")
+            tell(f"-- {contender}, seed {seed}: took {time.perf_counter() - begun:.0f} s in all")
     return results, failed
 
 
@@ -170,6 +171,7 @@ def _ratios(results: dict[str, list[dict[str, Any]]], seconds: float) -> dict[st
         "learner_vs_bare_torch": middle([ratio[1] for ratio in turns]),
         "learner_vs_bare_torch_range": [min(r[0] for r in turns), max(r[2] for r in turns)] if turns else None,
         "time_vs_sb3": over(median(ours, "to_095_s"), median(sb3, "to_095_s")),
+        "time_vs_sb3_without_setup": over(median(ours, "to_095_trained_s"), median(sb3, "to_095_trained_s")),
     }
     if sb3 in results and ratios["time_vs_sb3"] is None:
         ratios["time_vs_sb3_below"] = over(median(ours, "to_095_s"), seconds)
@@ -188,7 +190,7 @@ def _show(report: dict[str, Any]) -> None:
         if row.get("to_095_s") is None and row.get("trained_s") is not None:
             reached = f"not in {row['trained_s']:.0f} s (best {number(row.get('best_success'), '.2f')})"
         elif row.get("to_095_s") is not None:
-            reached += " s"
+            reached += f" s ({number(row.get('setup_s'), '.1f')} s of it set-up)"
         first = number(row.get("first_update_s"), ".1f")
         table.add_row(
             row["name"],

@@ -253,9 +253,10 @@ def _show(report: dict[str, Any]) -> None:
     table = Table(title=title, caption=machine_line(report["machine"]))
     for name in ("stages", "reality"):
         table.add_column(name)
-    table.add_column("seed", justify="right")
+    for name in ("seed", "n"):
+        table.add_column(name, justify="right")
     for name in ("robot", "simulation", "gap", "verdict"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("wall", "first update", "collected", "evaluated", "memory"):
         table.add_column(name, justify="right")
     for result in report["runs"]:
@@ -266,7 +267,8 @@ def _show(report: dict[str, Any]) -> None:
         memory = result.get("memory")
         table.add_row(
             *head,
-            rate_text(result["real"]),
+            str(result["real"].get("n", 0)),
+            rate_text(result["real"], with_n=False),
             rate_text(result["sim"], with_n=False),
             rate_text(result["gap"]),
             result["gap"].get("verdict", "–"),
@@ -282,8 +284,8 @@ def _show(report: dict[str, Any]) -> None:
         spread = ", ".join(f"{key} {number(value, '.2f')}" for key, value in success.items())
         console.print(f"{name}: {group['runs']} runs, {group['failed']} failed, success on the robot {spread}")
     console.print(
-        "First update: seconds from the command on. Collected, evaluated: seconds on the robot. Memory: the highest sum "
-        "over the processes of a run, shared pages counted once (PSS)."
+        "First update: seconds from the command on. Collected, evaluated: seconds on the robot. Memory: the "
+        "highest sum over the processes of a run, shared pages counted once (PSS)."
     )
     for reality in report["realities"]:
         factors = ", ".join(f"{name} x{factor:.2f}" for name, factor in reality["factors"].items())

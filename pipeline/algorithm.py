@@ -41,7 +41,8 @@ from pipeline.sampling import SimSampler
 from pipeline.worlds import evaluation_seed
 
 POLICY_FILE = "policy.onnx"
-WAIT_S = 0.05
+WAIT_S = 0.05  # between looks at runners that the learner waits for
+IDLE_S = 0.5  # between looks at measurements once training is over
 
 
 def trial_experiment(config: Any) -> Experiment:
@@ -176,7 +177,7 @@ class Sim2Real(SAC):
         if self.campaign.training:
             self._train_iteration()
         elif not self.experiment.deterministic:
-            time.sleep(WAIT_S)
+            time.sleep(IDLE_S)
         self._steer()
         elapsed = time.perf_counter() - started
         self.train_s += elapsed

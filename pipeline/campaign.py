@@ -58,6 +58,7 @@ class Campaign:
         self._flights: dict[int, _Flight] = {}
         self._blocks: dict[str, dict[str, Any]] = {"sim": {}, "randomized": {}, "real": {}}
         self._gap: dict[str, Any] = {}
+        self._last_gate: StageRow | None = None
         self._measured: dict[str, StageRow] = {}  # by tag: what waits for its simulated or its real side
         self._episodes = 0  # flown on the robot for this run
         self._evaluated_at = -(10**9)
@@ -165,6 +166,8 @@ class Campaign:
             return
         del self._measured[tag]
         row.close()
+        if tag.startswith("gate:"):
+            self._last_gate = row
         if row.real is not None:
             version = self._blocks["real"].get("version", 0) + 1
             self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": version}
@@ -226,9 +229,15 @@ class Campaign:
 
     def _close_stage(self, stage: StageSettings, index: int, updates: int, policy: bytes) -> None:
         """Write the stage's row and ask for its measurement."""
+        transition, gate = self.machine.history[-1], self._last_gate
+        asked = transition.outcome == "gate" and stage.exit.real_success is not None
+        if asked and gate is not None and gate.updates > transition.entered_at:
+            gate.why = transition.reason  # the policy that opened the gate was just measured
+            self.rows.append(gate)
+            return
         request = self.schedule.stage_end(index, stage, updates) if self._robot.exists else None
         row = self._new_row(stage, updates, policy, request)
-        row.why = self.machine.history[-1].reason
+        row.why = transition.reason
         self.rows.append(row)
         self._measure(f"row:{len(self.rows) - 1}", row, request)
 
@@ -345,6 +354,7 @@ class Campaign:
         "_episodes",
         "_blocks",
         "_gap",
+        "_last_gate",
         "_evaluated_at",
         "_next_boundary",
     )

@@ -2,6 +2,7 @@
 
 Both get the columns that a replay gives; drawing them is not timed. Rates are by the wall clock. The ratio is of
 updates per CPU-second, turn by turn, so that what else the machine does is not in it; on an idle machine both agree.
+RLlib switches PyTorch to its deterministic mode when it is given a seed; bare PyTorch has its turns without.
 """
 
 from __future__ import annotations
@@ -32,33 +33,32 @@ def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any
     torch.set_num_threads(1)
     quiet_ray()
     torch.manual_seed(settings.seed)
-    started = time.perf_counter()
     setup = experiment(settings)
     task = setup.make_task()
     columns = _columns(settings, task)
     ours, bare = _ours(settings, setup.to_dict()), _bare(settings, task)
-    ours(columns)
-    first_update_s = time.perf_counter() - started
-    bare(columns)
+    deterministic = {"ours": torch.are_deterministic_algorithms_enabled(), "bare": False}
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     cpu_rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for turn in range(turns):
         pair = [("ours", ours), ("bare", bare)]
         for name, step in pair if turn % 2 else reversed(pair):
+            torch.use_deterministic_algorithms(deterministic[name])
+            step(columns)
             rate, cpu_rate = _rates(step, columns, turn_s)
             rates[name].append(rate)
             cpu_rates[name].append(cpu_rate)
         tell(f"turn {turn + 1} of {turns}: {rates['ours'][-1]:,.0f} and {rates['bare'][-1]:,.0f} updates/s")
     ratios = [mine / theirs for mine, theirs in zip(cpu_rates["ours"], cpu_rates["bare"], strict=True)]
     memory = peak_rss_mb(tree(os.getpid()))
-    common = {"seed": settings.seed, "updates_s": None, "env_steps_s": None, "to_095_s": None, "peak_rss_mb": memory}
+    unmeasured = dict.fromkeys(("updates_s", "env_steps_s", "to_095_s", "first_update_s"))
+    common = {"seed": settings.seed, **unmeasured, "peak_rss_mb": memory}
     return [
         {
             **common,
             "name": "ours, learner alone",
             "learner_updates_s": middle(rates["ours"]),
             "learner_updates_cpu_s": middle(cpu_rates["ours"]),
-            "first_update_s": first_update_s,
             "ratio": [min(ratios), middle(ratios), max(ratios)],
         },
         {
@@ -66,7 +66,6 @@ def compare(settings: Settings, turns: int, turn_s: float) -> list[dict[str, Any
             "name": "bare torch SAC, learner alone",
             "learner_updates_s": middle(rates["bare"]),
             "learner_updates_cpu_s": middle(cpu_rates["bare"]),
-            "first_update_s": None,
         },
     ]
 

@@ -50,6 +50,7 @@ def race(name: str, build: Callable[[Settings], Contender], settings: Settings) 
                 "seed": settings.seed,
                 **_rates(points, contender),
                 "to_095_s": reached["clock_s"] if reached else None,
+                "to_095_trained_s": reached["clock_s"] - setup_s if reached else None,
                 "to_095_updates": reached["updates"] if reached else None,
                 "to_095_env_steps": reached["env_steps"] if reached else None,
                 "setup_s": setup_s,
