@@ -26,7 +26,7 @@ from pipeline.report import PACKAGES, installed_versions
 ROOT = Path(__file__).resolve().parents[1]
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 MB = 1024 * 1024
-WIDTH_IN_FILES = 150
+WIDTH_IN_FILES = 170
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:

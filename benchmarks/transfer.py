@@ -252,7 +252,7 @@ def _show(report: dict[str, Any]) -> None:
     title = "Success in the last evaluation of each run, with 95 % intervals"
     table = Table(title=title, caption=machine_line(report["machine"]))
     for name in ("stages", "reality"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("seed", "n"):
         table.add_column(name, justify="right")
     for name in ("robot", "simulation", "gap", "verdict"):

@@ -146,6 +146,7 @@ class Sim2Real(SAC):
         self.campaign = Campaign(e, self.task, self.evaluations, self.robot, self._run_name())
         self.updates = 0
         self.train_s = 0.0
+        self._training_s = 0.0  # of it, until the last gradient update
         self._losses: dict[str, float] = {}
         self._snapshots: dict[int, Any] = {}  # learner state on entering each stage, for demotion
         self._first_update_at: float | None = None
@@ -181,6 +182,8 @@ class Sim2Real(SAC):
         self._steer()
         elapsed = time.perf_counter() - started
         self.train_s += elapsed
+        if self.campaign.training:
+            self._training_s = self.train_s
         return self._result(before, elapsed)
 
     def _train_iteration(self) -> None:
@@ -270,7 +273,8 @@ class Sim2Real(SAC):
     def _result(self, before: tuple[int, int], elapsed: float) -> dict[str, Any]:
         updates, env_steps = self.updates - before[0], self.sampler.env_steps - before[1]
         fraction = self.campaign.fraction(self.updates)
-        remaining = self.train_s * (1.0 - fraction) / fraction if fraction > 0 else float("nan")
+        pace_s = self._training_s / fraction if fraction > 0 else float("nan")
+        remaining = (pace_s * (1.0 - fraction) if self.campaign.training else 0.0) + self.campaign.robot_eta_s()
         return {
             **self.campaign.result(self.updates),
             "progress": {
@@ -309,6 +313,7 @@ class Sim2Real(SAC):
             state["sim2real"] = {
                 "updates": self.updates,
                 "train_s": self.train_s,
+                "training_s": self._training_s,
                 "sampler": self.sampler.get_state(),
                 "campaign": self.campaign.get_state(),
                 "robot": self.robot.get_state(),
@@ -325,6 +330,7 @@ class Sim2Real(SAC):
         if own is None:
             return
         self.updates, self.train_s = own["updates"], own["train_s"]
+        self._training_s = own["training_s"]
         self._snapshots = own["snapshots"]
         for part in ("sampler", "campaign", "robot", "replay", "sim_replay", "real_replay"):
             getattr(self, part).set_state(own[part])

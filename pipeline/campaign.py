@@ -6,6 +6,7 @@ gradient updates were made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -61,6 +62,8 @@ class Campaign:
         self._last_gate: StageRow | None = None
         self._measured: dict[str, StageRow] = {}  # by tag: what waits for its simulated or its real side
         self._episodes = 0  # flown on the robot for this run
+        self._flying_s = 0.0  # wall time with a robot round under way
+        self._heard_at = time.monotonic()
         self._evaluated_at = -(10**9)
 
     # -- what the algorithm asks ----------------------------------------------------------------------------------
@@ -96,6 +99,15 @@ class Campaign:
     def fraction(self, updates: int) -> float:
         return self.machine.fraction(updates)
 
+    def robot_eta_s(self) -> float:
+        """Wall time for the robot episodes still to come, at the pace of those flown so far; 0 before the first."""
+        if not self._episodes or not self._robot.exists:
+            return 0.0
+        to_come = sum(f.request.episodes - len(f.episodes) for f in self._flights.values())
+        if self.final is None:
+            to_come += self._experiment.rounds.final_episodes
+        return to_come * self._flying_s / self._episodes
+
     def set_ranges(self, version: int, intervals: dict[str, list[float]], cleared: list[list[str]]) -> int:
         """Take newer ranges and empty the buffers they were decided on. Returns the version now in use."""
         if version >= self.ranges.version:
@@ -108,6 +120,9 @@ class Campaign:
 
     def hear(self) -> Iterator[dict[str, np.ndarray]]:
         """Take in finished evaluations and robot episodes; yields the columns of collected episodes."""
+        now = time.monotonic()
+        self._flying_s += now - self._heard_at if self._flights else 0.0
+        self._heard_at = now
         for tag, evaluation in self._evaluations.poll():
             self._hear_evaluation(tag, evaluation)
         for order, report in self._robot.poll():
@@ -337,6 +352,8 @@ class Campaign:
                 "evaluation_s": self.schedule.spent_s["evaluation"],
                 "episodes": self._episodes,
                 "rounds_open": self._robot.pending,
+                "episodes_open": sum(f.request.episodes for f in self._flights.values()),
+                "episodes_flown": sum(len(f.episodes) for f in self._flights.values()),
                 "link_errors": self._robot.errors,
             },
             "stages": [row.summary() for row in self.rows],
@@ -352,6 +369,7 @@ class Campaign:
         "_measured",
         "_flights",
         "_episodes",
+        "_flying_s",
         "_blocks",
         "_gap",
         "_last_gate",

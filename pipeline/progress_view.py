@@ -34,7 +34,7 @@ def line(result: Result, elapsed_s: float, trial: str = "") -> str:
     stage, speed, robot = _sections(result, "stage", "progress", "robot")
     parts = [
         f"[{duration(elapsed_s)}]" + (f" {trial}" if trial else ""),
-        f"{stage_name(stage)} {_share(stage):.0%}" if stage.get("training", True) else "measuring",
+        f"{stage_name(stage)} {_share(stage):.0%}" if stage.get("training", True) else _measuring(robot),
         f"{count(speed.get('updates'))} updates",
         f"{count(speed.get('env_steps_s'))} env steps/s",
         f"{count(speed.get('updates_s'))} updates/s",
@@ -64,8 +64,9 @@ def overview(result: Result, elapsed_s: float, collect_limit_s: float | None) ->
     width = f"entropy {entropy:.2f} nats/dimension" if is_finite(entropy) else "no width"
     moves = "ADR moves them" if adr.get("active") else "held"
     grid.add_row("ranges", f"version {adr.get('version', 0)}  {width}  {moves}")
-    left = f"about {duration(speed.get('eta_s'))} left" if stage.get("training", True) else "training is over"
-    grid.add_row("time", f"{duration(elapsed_s)} elapsed  {left}")
+    if not stage.get("training", True):
+        grid.add_row("now", _measuring(robot))
+    grid.add_row("time", f"{duration(elapsed_s)} elapsed  about {duration(speed.get('eta_s'))} left")
     return grid
 
 
@@ -86,6 +87,13 @@ def ranges(result: Result, parameters: Sequence[Parameter], terminal_width: int)
             cells.append(f"{low:.3g} to {high:.3g}{unit}")
         table.add_row(*cells)
     return table
+
+
+def _measuring(robot: Mapping[str, Any]) -> str:
+    """Training is over: how far the robot is with what it still has to fly."""
+    if not robot.get("episodes_open"):
+        return "measuring"
+    return f"measuring, episode {robot.get('episodes_flown', 0)} of {robot['episodes_open']} on the robot"
 
 
 def trials(results: Mapping[str, Result]) -> Table:
