@@ -231,11 +231,11 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     parts = [
         f"simulation {rate_text(final.get('sim'))}",
         f"gap {rate_text(final.get('gap'))}",
-        f"{seconds['collection']:.0f} robot seconds collected, {seconds['evaluation']:.0f} s evaluated",
+        f"robot {seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating",
         f"{summary['wall_s']:.0f} s wall",
-        f"run {summary['run']}, seed {summary['seed']}",
+        summary["run"],
     ]
-    return "   ·   ".join(parts)
+    return "  ·  ".join(parts)
 
 
 def _updates(result: Mapping[str, Any]) -> float:

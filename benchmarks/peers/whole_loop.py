@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
 
 import ray
-import torch
 
 from benchmarks.peers.contender import Meter, Settings, start_ray
-from pipeline.algorithm import Sim2Real
 from pipeline.config import Experiment, load_experiment
 
 NO_END = 10**9
@@ -44,8 +44,12 @@ class WholeLoop:
     """Trains as `sim2real train` does between two robot rounds."""
 
     def __init__(self, settings: Settings) -> None:
-        torch.set_num_threads(1)
+        ahead = threading.Thread(target=importlib.import_module, args=("pipeline.algorithm",))
+        ahead.start()  # as `sim2real train` does: RLlib is imported while Ray starts
         start_ray(4)
+        ahead.join()
+        from pipeline.algorithm import Sim2Real
+
         plain = experiment(settings).to_dict()
         self._algorithm = Sim2Real({"experiment": plain, "sweep": {}, "robot_actor": None, "namespace": ""})
         self.meter = Meter(self._algorithm.learner_group, "update")
