@@ -256,6 +256,7 @@ def _ray(experiment: Experiment) -> Iterator[None]:
         ray.init(**common)
     else:
         ray.init(
+            address="local",  # never somebody else's cluster that happens to run here
             num_cpus=max(os.cpu_count() or 1, _cpus(experiment)),
             resources={"robot": 1},
             include_dashboard=False,

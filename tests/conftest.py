@@ -33,6 +33,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         configure_logging=False,

@@ -42,6 +42,7 @@ def start_ray(num_cpus: int) -> None:
 
     quiet_ray()
     ray.init(
+        address="local",
         num_cpus=max(num_cpus, os.cpu_count() or 1),
         include_dashboard=False,
         log_to_driver=False,
