@@ -83,7 +83,6 @@ class Sim2RealConfig(SACConfig):
         )
         self.training(
             train_batch_size_per_learner=learner.batch_size,
-            learner_class=FlatSACLearner,
             actor_lr=learner.actor_lr,
             critic_lr=learner.critic_lr,
             alpha_lr=learner.alpha_lr,
@@ -92,6 +91,7 @@ class Sim2RealConfig(SACConfig):
             target_entropy="auto" if learner.target_entropy is None else learner.target_entropy,
             grad_clip=learner.grad_clip,
         )
+        self.learners(learner_class=FlatSACLearner)
         self.debugging(seed=experiment.seed, log_level="ERROR")
         return self
 
