@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from pipeline import data_commands
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -319,6 +321,9 @@ def recover(
     finally:
         session.close()
     typer.echo(f"{experiment.robot.name}: recovered by {operator}; it was stopped because {reason or 'of nothing'}")
+
+
+robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class EpisodeStore:
         """One episode; raises RobotError when it is not here or its file is damaged."""
         for entry in self._entries:
             if entry["meta"]["episode_id"] == episode_id:
-                return self._load(self._directory / entry["file"])
+                return read_file(self._directory / entry["file"])
         raise RobotError(f"episode {episode_id} is not in {self._directory}, which has {len(self)} episodes")
 
     def verify(self) -> dict[str, str]:
@@ -156,19 +156,10 @@ class EpisodeStore:
         for path in sorted(self._directory.glob("*.parquet")):
             if path.name not in known:
                 try:
-                    self._load(path)
+                    read_file(path)
                 except RobotError:
                     continue  # verify names it
                 self._enter(path.name, path.read_bytes())
-
-    def _load(self, path: Path) -> RobotEpisode:
-        try:
-            table = pq.read_table(path)
-            meta = _meta(json.loads(table.schema.metadata[b"episode"]))
-            columns = {name: _array(table, name) for name in COLUMNS}
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
-        return RobotEpisode(meta, columns)
 
     def _read_manifest(self) -> list[dict[str, Any]]:
         if not self._manifest.exists():
@@ -177,6 +168,19 @@ class EpisodeStore:
             return json.loads(self._manifest.read_text())["episodes"]
         except (ValueError, KeyError, TypeError) as error:
             raise RobotError(f"{self._manifest} is damaged; accepted is the manifest of an episode store") from error
+
+
+def read_file(path: Path) -> RobotEpisode:
+    """The episode in one Parquet file; raises RobotError when it is damaged or something else."""
+    try:
+        table = pq.read_table(path)
+        meta = _meta(json.loads(table.schema.metadata[b"episode"]))
+        columns = {name: _array(table, name) for name in COLUMNS}
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
+    if len(table) != meta.steps:
+        raise RobotError(f"episode file {path} is damaged: it says {meta.steps} steps and has {len(table)}")
+    return RobotEpisode(meta, columns)
 
 
 def _encode(episode: RobotEpisode) -> bytes:
