@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline import data_commands
+from pipeline.identify.command import identify
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -323,6 +324,7 @@ def recover(
     typer.echo(f"{experiment.robot.name}: recovered by {operator}; it was stopped because {reason or 'of nothing'}")
 
 
+app.command()(_errors_as_sentences()(identify))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
 
 

@@ -173,10 +173,12 @@ def _from_parquet(path: Path, data: bytes) -> Log:
         table = pq.read_table(pa.BufferReader(data), columns=SCHEMA.names)
         about = json.loads(table.schema.metadata[b"log"])
         size = {"position": len(about["joints"]), "velocity": len(about["joints"]), "effort": len(about["motors"])}
-        lists = {name: np.array(table.column(name).to_pylist(), float).reshape(-1, n) for name, n in size.items()}
+        q, v, u = (np.array(table.column(name).to_pylist(), float).reshape(-1, n) for name, n in size.items())
         return Log(
             time_s=table.column("time_s").to_numpy().astype(float),
-            **lists,
+            position=q,
+            velocity=v,
+            effort=u,
             joints=tuple(about["joints"]),
             motors=tuple(about["motors"]),
             units=dict(about["units"]),
