@@ -326,6 +326,8 @@ def recover(
 
 app.command()(_errors_as_sentences()(identify))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
+robot_app.command()(_errors_as_sentences()(data_commands.ledger))
+robot_app.command("export-lerobot")(_errors_as_sentences()(data_commands.export_lerobot))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ One Parquet file for each episode, one row for each control step, one row group:
     joint_position, joint_velocity  list<float32>   measured after the step, SI units
     t_mono_s, t_wall_s              float64         when the observation before the step was captured
     intervention                    string          the limits that changed the command, joined by '+'
+    image                           binary          optional: the camera after the step, PNG or JPEG as it was encoded
 
 The episode's meta data is JSON under the key "episode" of the schema.
 """
@@ -51,6 +52,9 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+IMAGE = "image"
+WITH_IMAGES = SCHEMA.append(pa.field(IMAGE, pa.binary()))
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how a PNG and a JPEG begin
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,20 @@ class EpisodeStore:
                 f"episode {episode.meta.episode_id} exists in {self._directory}, and episodes never change"
             )
         data = _encode(episode)
-        durable.write(path, data)
+        try:
+            durable.write(path, data)
+        except OSError as error:
+            if not path.exists():
+                raise RobotError(f"episode {episode.meta.episode_id} could not be written: {error}") from error
+            self._enter(name, data)  # whole, but perhaps not after a power cut
+            text = f"episode {episode.meta.episode_id} is written, but {self._directory} could not be synced: {error}"
+            raise RobotError(text) from error
         self._enter(name, data)
-        durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
+        try:
+            durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
+        except OSError as error:  # the episode itself is on disk, and found there when the store is opened again
+            text = f"episode {episode.meta.episode_id} is kept, but {self._manifest} could not be written: {error}"
+            raise RobotError(text) from error
 
     def list(self) -> list[EpisodeMeta]:
         """The meta data of every episode, oldest first."""
@@ -175,7 +190,8 @@ def read_file(path: Path) -> RobotEpisode:
     try:
         table = pq.read_table(path)
         meta = _meta(json.loads(table.schema.metadata[b"episode"]))
-        columns = {name: _array(table, name) for name in COLUMNS}
+        names = [*COLUMNS, IMAGE] if IMAGE in table.column_names else COLUMNS
+        columns = {name: _array(table, name) for name in names}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
     if len(table) != meta.steps:
@@ -185,10 +201,13 @@ def read_file(path: Path) -> RobotEpisode:
 
 def _encode(episode: RobotEpisode) -> bytes:
     arrays = []
-    for field in SCHEMA:
+    schema = WITH_IMAGES if IMAGE in episode.columns else SCHEMA
+    for field in schema:
         column = episode.columns[field.name]
         if len(column) != episode.meta.steps:
             raise RobotError(f"column {field.name} has {len(column)} rows; accepted are {episode.meta.steps}")
+        if field.name == IMAGE:
+            _check_images(column)
         if field.name in LISTS:
             flat = pa.array(np.ascontiguousarray(column, np.float32).ravel())
             ends = np.arange(len(column) + 1, dtype=np.int32) * column.shape[1]
@@ -196,10 +215,16 @@ def _encode(episode: RobotEpisode) -> bytes:
         else:
             arrays.append(pa.array(column, field.type))
     meta = json.dumps(asdict(episode.meta)).encode()
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata({"episode": meta, "format": "1"}))
+    table = pa.Table.from_arrays(arrays, schema=schema.with_metadata({"episode": meta, "format": "1"}))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=max(len(table), 1), compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+def _check_images(images: np.ndarray) -> None:
+    for row, image in enumerate(images):
+        if not (isinstance(image, bytes) and image.startswith(MAGIC)):
+            raise RobotError(f"column image, row {row}: no PNG and no JPEG; accepted are the bytes of an encoded image")
 
 
 def _array(table: pa.Table, name: str) -> np.ndarray:
