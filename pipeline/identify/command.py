@@ -99,9 +99,9 @@ def _fit(
     from robot.log_files import read_log
 
     logs = [read_log(file, entries) for file in files]
+    found = fit(logs, settings, seed)
     for sentence in (problem.sentence for log in logs for problem in log.problems):
         typer.echo(sentence, err=True)
-    found = fit(logs, settings, seed)
     content = result.to_dict(found, logs, task)
     result.save(content, output)
     page = output.with_suffix(".png")
