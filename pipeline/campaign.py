@@ -348,6 +348,7 @@ class Campaign:
             "robot": {
                 "state": status["state"],
                 "reason": status["reason"],
+                "ledger": status.get("ledger", {}),
                 "collection_s": self.schedule.spent_s["collection"],
                 "evaluation_s": self.schedule.spent_s["evaluation"],
                 "episodes": self._episodes,

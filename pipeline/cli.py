@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from pipeline import data_commands
+from pipeline.identify.command import identify
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -319,6 +322,12 @@ def recover(
     finally:
         session.close()
     typer.echo(f"{experiment.robot.name}: recovered by {operator}; it was stopped because {reason or 'of nothing'}")
+
+
+app.command()(_errors_as_sentences()(identify))
+robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
+robot_app.command()(_errors_as_sentences()(data_commands.ledger))
+robot_app.command("export-lerobot")(_errors_as_sentences()(data_commands.export_lerobot))
 
 
 if __name__ == "__main__":

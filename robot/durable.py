@@ -20,11 +20,15 @@ def sync_directory(path: Path) -> None:
 def write(path: Path, data: bytes) -> None:
     """Replace a file at once: readers and crashes see the old content or the new, never a mixture."""
     fresh = path.with_name(path.name + ".tmp")
-    with open(fresh, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     sync_directory(path.parent)
 
 

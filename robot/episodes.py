@@ -11,6 +11,7 @@ One Parquet file for each episode, one row for each control step, one row group:
     joint_position, joint_velocity  list<float32>   measured after the step, SI units
     t_mono_s, t_wall_s              float64         when the observation before the step was captured
     intervention                    string          the limits that changed the command, joined by '+'
+    image                           binary          optional: the camera after the step, PNG or JPEG as it was encoded
 
 The episode's meta data is JSON under the key "episode" of the schema.
 """
@@ -51,6 +52,9 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+IMAGE = "image"
+WITH_IMAGES = SCHEMA.append(pa.field(IMAGE, pa.binary()))
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how a PNG and a JPEG begin
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,20 @@ class EpisodeStore:
                 f"episode {episode.meta.episode_id} exists in {self._directory}, and episodes never change"
             )
         data = _encode(episode)
-        durable.write(path, data)
+        try:
+            durable.write(path, data)
+        except OSError as error:
+            if not path.exists():
+                raise RobotError(f"episode {episode.meta.episode_id} could not be written: {error}") from error
+            self._enter(name, data)  # whole, but perhaps not after a power cut
+            text = f"episode {episode.meta.episode_id} is written, but {self._directory} could not be synced: {error}"
+            raise RobotError(text) from error
         self._enter(name, data)
-        durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
+        try:
+            durable.write(self._manifest, json.dumps({"format": 1, "episodes": self._entries}).encode())
+        except OSError as error:  # the episode itself is on disk, and found there when the store is opened again
+            text = f"episode {episode.meta.episode_id} is kept, but {self._manifest} could not be written: {error}"
+            raise RobotError(text) from error
 
     def list(self) -> list[EpisodeMeta]:
         """The meta data of every episode, oldest first."""
@@ -123,7 +138,7 @@ class EpisodeStore:
         """One episode; raises RobotError when it is not here or its file is damaged."""
         for entry in self._entries:
             if entry["meta"]["episode_id"] == episode_id:
-                return self._load(self._directory / entry["file"])
+                return read_file(self._directory / entry["file"])
         raise RobotError(f"episode {episode_id} is not in {self._directory}, which has {len(self)} episodes")
 
     def verify(self) -> dict[str, str]:
@@ -156,19 +171,10 @@ class EpisodeStore:
         for path in sorted(self._directory.glob("*.parquet")):
             if path.name not in known:
                 try:
-                    self._load(path)
+                    read_file(path)
                 except RobotError:
                     continue  # verify names it
                 self._enter(path.name, path.read_bytes())
-
-    def _load(self, path: Path) -> RobotEpisode:
-        try:
-            table = pq.read_table(path)
-            meta = _meta(json.loads(table.schema.metadata[b"episode"]))
-            columns = {name: _array(table, name) for name in COLUMNS}
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
-        return RobotEpisode(meta, columns)
 
     def _read_manifest(self) -> list[dict[str, Any]]:
         if not self._manifest.exists():
@@ -179,12 +185,29 @@ class EpisodeStore:
             raise RobotError(f"{self._manifest} is damaged; accepted is the manifest of an episode store") from error
 
 
+def read_file(path: Path) -> RobotEpisode:
+    """The episode in one Parquet file; raises RobotError when it is damaged or something else."""
+    try:
+        table = pq.read_table(path)
+        meta = _meta(json.loads(table.schema.metadata[b"episode"]))
+        names = [*COLUMNS, IMAGE] if IMAGE in table.column_names else COLUMNS
+        columns = {name: _array(table, name) for name in names}
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
+    if len(table) != meta.steps:
+        raise RobotError(f"episode file {path} is damaged: it says {meta.steps} steps and has {len(table)}")
+    return RobotEpisode(meta, columns)
+
+
 def _encode(episode: RobotEpisode) -> bytes:
     arrays = []
-    for field in SCHEMA:
+    schema = WITH_IMAGES if IMAGE in episode.columns else SCHEMA
+    for field in schema:
         column = episode.columns[field.name]
         if len(column) != episode.meta.steps:
             raise RobotError(f"column {field.name} has {len(column)} rows; accepted are {episode.meta.steps}")
+        if field.name == IMAGE:
+            _check_images(column)
         if field.name in LISTS:
             flat = pa.array(np.ascontiguousarray(column, np.float32).ravel())
             ends = np.arange(len(column) + 1, dtype=np.int32) * column.shape[1]
@@ -192,10 +215,16 @@ def _encode(episode: RobotEpisode) -> bytes:
         else:
             arrays.append(pa.array(column, field.type))
     meta = json.dumps(asdict(episode.meta)).encode()
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata({"episode": meta, "format": "1"}))
+    table = pa.Table.from_arrays(arrays, schema=schema.with_metadata({"episode": meta, "format": "1"}))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=max(len(table), 1), compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+def _check_images(images: np.ndarray) -> None:
+    for row, image in enumerate(images):
+        if not (isinstance(image, bytes) and image.startswith(MAGIC)):
+            raise RobotError(f"column image, row {row}: no PNG and no JPEG; accepted are the bytes of an encoded image")
 
 
 def _array(table: pa.Table, name: str) -> np.ndarray:

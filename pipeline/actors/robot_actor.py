@@ -216,7 +216,11 @@ class RobotActor:
         if self._session is None:
             return {"state": "disconnected", "reason": self._error}
         status = self._session.status()
-        return {"state": status.state, "reason": status.reason or self._error}
+        return {
+            "state": status.state,
+            "reason": status.reason or self._error,
+            "ledger": self._session.ledger.metrics(),
+        }
 
     def _digest(self, meta: EpisodeMeta) -> dict[str, Any]:
         """What the learner needs of an episode: the outcome always, columns when it was flown to collect data."""

@@ -1,0 +1,191 @@
+"""Recordings of a robot from anywhere, as one `Log`: measured values with the times at which they were measured.
+
+A log keeps irregular timestamps as they were recorded and is never resampled. What is wrong with a file is told by
+rows, in sentences; the rest of it is used. `robot.log_files` reads and writes them, docs/episodes.md has the layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robot.interface import RobotError
+
+if TYPE_CHECKING:
+    from envs.task import Task
+    from robot.episodes import RobotEpisode
+
+GAP = 5.0  # times the median period: longer than that between two rows, and they belong to different pieces
+DEGREES = 180 / np.pi
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a recording, and the rows it concerns (lines of the file it came from)."""
+
+    kind: str  # not finite | clock | gap | units | constant
+    lines: tuple[int, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """`t` rows of `j` joints and `u` motors, SI units. Time strictly rises within a piece."""
+
+    time_s: np.ndarray  # (t,) float64, as recorded
+    position: np.ndarray  # (t, j) m or rad
+    velocity: np.ndarray  # (t, j) m/s or rad/s, as the robot measured it
+    effort: np.ndarray  # (t, u) N or N m; what acted from this row to the next
+    joints: tuple[str, ...] = ("joint",)
+    motors: tuple[str, ...] = ("joint",)
+    units: dict[str, str] = field(default_factory=dict)  # of the recording, by name, before conversion to SI
+    source: str = ""  # where it came from
+    sha256: str = ""  # of the file it came from
+    piece: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (t,) rows of one number follow on
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    @property
+    def period_s(self) -> float:
+        """The median time between rows of a piece."""
+        steps = np.diff(self.time_s)[np.diff(self.piece) == 0]
+        return float(np.median(steps)) if len(steps) else float("nan")
+
+    def pieces(self) -> list[slice]:
+        """The rows between gaps and clock jumps, in the order of the recording."""
+        edges = np.flatnonzero(np.diff(self.piece)) + 1
+        ends = [0, *edges.tolist(), len(self)]
+        return [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if b > a]
+
+
+def clean(log: Log, lines: np.ndarray | None = None) -> Log:
+    """Leave out rows that cannot be used, cut at gaps and clock jumps, and say so in `problems`.
+
+    `lines` (t,) are the file's line numbers, for the sentences. Raises RobotError where nothing is left.
+    """
+    lines = np.arange(len(log)) if lines is None else lines
+    problems = list(log.problems)
+    values = {"time": log.time_s[:, None], "position": log.position, "velocity": log.velocity, "effort": log.effort}
+    good = np.ones(len(log), bool)
+    for name, value in values.items():
+        bad = ~np.isfinite(value).all(1)
+        if bad.any():
+            problems.append(_problem("not finite", lines[bad], f"have no finite {name} and are left out", log))
+        good &= ~bad
+    if good.sum() < 2:
+        raise RobotError(f"{log.source}: {int(good.sum())} of {len(log)} rows are finite; at least 2 are needed")
+    log, lines = _rows(log, good), lines[good]
+    dropped = np.diff(np.flatnonzero(good)) > 1
+    steps = np.diff(log.time_s)
+    repeated = steps == 0
+    if repeated.any():
+        where = np.flatnonzero(repeated) + 1
+        problems.append(_problem("clock", lines[where], "repeat the time before them and are left out", log))
+        keep = np.ones(len(log), bool)
+        keep[where] = False
+        dropped = np.diff(np.flatnonzero(good)[keep]) > 1
+        log, lines = _rows(log, keep), lines[keep]
+        steps = np.diff(log.time_s)
+    if len(log) < 2 or not (steps > 0).any():
+        raise RobotError(f"{log.source}: time never rises from one row to the next; accepted are times in order")
+    back = steps < 0
+    period = float(np.median(steps[steps > 0]))
+    gap = (steps > GAP * period) & ~back
+    if back.any():
+        tail = "go back in time; the recording is cut before them"
+        problems.append(_problem("clock", lines[1:][back], tail, log))
+    if gap.any():
+        longest = float(steps[gap].max())
+        tail = f"follow a gap of up to {longest:.3g} s (rows are {period:.3g} s apart); the recording is cut there"
+        problems.append(_problem("gap", lines[1:][gap], tail, log))
+    cut = back | gap | (dropped & (steps > 1.5 * period))
+    piece = np.concatenate([[0], np.cumsum(cut)])
+    log = replace(log, piece=piece, problems=tuple(problems))
+    return replace(log, problems=(*log.problems, *_doubts(log)))
+
+
+def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
+    """A recorded episode as a log. The measurement after step k is what step k + 1 saw, at that step's time.
+
+    Without the `task` the effort stays an action in [-1, 1], and `units` says so.
+    """
+    c, meta = episode.columns, episode.meta
+    if meta.steps < 3:
+        raise RobotError(f"episode {meta.episode_id} has {meta.steps} steps; a log needs at least 3")
+    sent = np.asarray(c["sent"][1:], np.float64)
+    width = c["joint_position"].shape[1]
+    log = Log(
+        time_s=np.asarray(c["t_mono_s"][1:], np.float64),
+        position=np.asarray(c["joint_position"][:-1], np.float64),
+        velocity=np.asarray(c["joint_velocity"][:-1], np.float64),
+        effort=sent if task is None else np.asarray(task.command(sent), np.float64),
+        joints=tuple(f"joint{i}" for i in range(width)) if task is None else task.joints,
+        motors=tuple(f"motor{i}" for i in range(sent.shape[1])) if task is None else task.actuated,
+        units={"effort": "action" if task is None else "SI"},
+        source=f"episode {meta.episode_id}",
+    )
+    return clean(log)
+
+
+def _rows(log: Log, keep: np.ndarray) -> Log:
+    return replace(
+        log,
+        time_s=log.time_s[keep],
+        position=log.position[keep],
+        velocity=log.velocity[keep],
+        effort=log.effort[keep],
+    )
+
+
+def _problem(kind: str, lines: np.ndarray, tail: str, log: Log) -> Problem:
+    count = f"{len(lines)} row{'s' if len(lines) != 1 else ''}"
+    return Problem(kind, tuple(int(n) for n in lines), f"{log.source}: {count} ({_spans(lines)}) {tail}")
+
+
+def _spans(lines: np.ndarray, most: int = 4) -> str:
+    """`line 3, lines 7-9`, cut after `most`."""
+    edges = np.flatnonzero(np.diff(lines) != 1) + 1
+    spans = [(int(part[0]), int(part[-1])) for part in np.split(lines, edges)]
+    words = [f"line {a}" if a == b else f"lines {a}-{b}" for a, b in spans[:most]]
+    return ", ".join(words) + (f" and {len(spans) - most} more places" if len(spans) > most else "")
+
+
+def _doubts(log: Log) -> list[Problem]:
+    """Columns that cannot be what they are said to be: nothing moves, or velocity is no derivative of position."""
+    doubts = []
+    for j, joint in enumerate(log.joints):
+        change, speed = _increments(log, j)
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = float(change @ change)
+            slope = float(speed @ change) / size if size > 0 else float("nan")
+        if not size > 0:
+            text = f"{log.source}: the position of {joint} never changes, so nothing can be told about its motion"
+            doubts.append(Problem("constant", (), text))
+        elif not 0.5 < slope < 2.0:
+            guess = ""
+            for factor, words in ((DEGREES, "degrees for radians"), (1e3, "milli-units"), (-1.0, "the other sign")):
+                if 0.7 < slope / factor < 1.4 or 0.7 < slope * factor < 1.4:
+                    guess = f", as {words} in one of them or in time would be"
+            text = (
+                f"{log.source}: the velocity of {joint} is {slope:.3g} times the change of its position per second"
+                f"{guess}; accepted is a unit with each column, such as position=COLUMN:deg"
+            )
+            doubts.append(Problem("units", (), text))
+    return doubts
+
+
+def _increments(log: Log, joint: int) -> tuple[np.ndarray, np.ndarray]:
+    """Changes of position and of the integral of velocity over some ten rows, within pieces."""
+    change, speed = [np.zeros(0)], [np.zeros(0)]
+    for rows in log.pieces():
+        q, v, t = log.position[rows, joint], log.velocity[rows, joint], log.time_s[rows]
+        if len(t) > 1:
+            way = np.concatenate([[0.0], np.cumsum(0.5 * (v[1:] + v[:-1]) * np.diff(t))])
+            k = min(10, len(t) - 1)
+            change.append(q[k:] - q[:-k])
+            speed.append(way[k:] - way[:-k])
+    return np.concatenate(change), np.concatenate(speed)

@@ -1,0 +1,198 @@
+"""A full disk at every step, images, and the export: what was committed is never lost, what is not is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import cli
+from pipeline.tracking_metrics import result_metrics
+from robot import durable
+from robot.episodes import EpisodeStore, RobotEpisode
+from robot.interface import RobotError
+from robot.ledger import PURPOSES, Budget, Ledger, Stopwatch
+from tests.robot.test_episodes import make_episode, same
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
+
+
+class FullDisk:
+    """Lets `allowed` calls of write, fsync and rename pass and fails the next ones as a full disk does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+        self.left, self.fired = allowed, False
+        real_open, real_fsync, real_replace = open, os.fsync, os.replace
+
+        def spend() -> None:
+            self.left -= 1
+            if self.left < 0:
+                self.fired = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def opened(path, mode="r", *rest, **keys):
+            file = real_open(path, mode, *rest, **keys)
+            if "w" in mode or "a" in mode:
+                write = file.write
+
+                def half(data):
+                    try:
+                        spend()
+                    except OSError:
+                        write(data[: len(data) // 2])
+                        file.flush()
+                        raise
+                    return write(data)
+
+                file = _Writes(file, half)
+            return file
+
+        def synced(descriptor):
+            spend()
+            real_fsync(descriptor)
+
+        def replaced(old, new):
+            spend()
+            real_replace(old, new)
+
+        monkeypatch.setattr(durable, "open", opened, raising=False)
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "replace", replaced)
+
+
+class _Writes:
+    def __init__(self, file, write) -> None:
+        self._file, self.write = file, write
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *rest):
+        return self._file.__exit__(*rest)
+
+
+@pytest.mark.parametrize("allowed", range(8))
+def test_a_full_disk_at_any_step_loses_no_committed_episode(tmp_path, allowed):
+    """An append has 8 steps that can fail: write, fsync, rename, fsync of the folder, for episode and manifest."""
+    store = EpisodeStore(tmp_path)
+    for i in range(2):
+        store.append(make_episode(store.next_id("r"), 10, seed=i))
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FullDisk(patch, allowed)
+        with pytest.raises(RobotError, match="No space left"):
+            store.append(make_episode("r-000002", 10, seed=2))
+        assert disk.fired
+    for again in (store, EpisodeStore(tmp_path)):
+        names = [meta.episode_id for meta in again.list()]
+        assert names[:2] == ["r-000000", "r-000001"]
+        for i, name in enumerate(names):
+            assert same(again.read(name), make_episode(name, 10, seed=i))
+        assert all(name.endswith(".tmp") for name in again.verify())
+    again = EpisodeStore(tmp_path)
+    name = again.next_id("r")
+    again.append(make_episode(name, 5, seed=9))  # there is room again
+    assert same(EpisodeStore(tmp_path).read(name), make_episode(name, 5, seed=9))
+    assert all(name.endswith(".tmp") for name in EpisodeStore(tmp_path).verify())
+
+
+def test_all_steps_of_an_append_are_covered(tmp_path, monkeypatch):
+    store = EpisodeStore(tmp_path)
+    disk = FullDisk(monkeypatch, 8)
+    store.append(make_episode("r-000000", 10))
+    assert disk.left == 0 and not disk.fired
+
+
+@pytest.mark.parametrize("allowed", range(2))
+def test_a_full_disk_cuts_no_earlier_line_of_the_ledger(tmp_path, allowed):
+    ledger = Ledger(tmp_path / "ledger.jsonl", 90.0)
+    ledger.book("collection", 10.0, "a")
+    with pytest.MonkeyPatch.context() as patch:
+        FullDisk(patch, allowed)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.book("collection", 5.0, "b")
+    again = Ledger(tmp_path / "ledger.jsonl", 90.0)
+    assert again.totals()["collection"] in (10.0, 15.0)
+    again.book("evaluation", 2.0, "c")
+    assert Ledger(tmp_path / "ledger.jsonl", 90.0).totals()["evaluation"] == 2.0
+
+
+def test_images_are_kept_as_they_were_encoded(tmp_path):
+    plain = make_episode("r-000000", 3)
+    images = np.array([PNG, b"\xff\xd8\xff" + bytes(9), PNG], object)
+    store = EpisodeStore(tmp_path)
+    store.append(RobotEpisode(plain.meta, {**plain.columns, "image": images}))
+    back = EpisodeStore(tmp_path).read("r-000000")
+    assert list(back.columns["image"]) == list(images) and same(back, plain)
+    assert pq.read_table(tmp_path / "r-000000.parquet").column("image").to_pylist() == list(images)
+    other = make_episode("r-000001", 3)
+    with pytest.raises(RobotError, match="row 1"):
+        store.append(RobotEpisode(other.meta, {**other.columns, "image": np.array([PNG, b"raw", PNG], object)}))
+    assert EpisodeStore(tmp_path).verify() == {}
+
+
+def test_the_export_has_lerobots_layout(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store = EpisodeStore("run/robot/episodes")
+    for i, steps in enumerate((10, 7)):
+        store.append(make_episode(store.next_id("r"), steps, seed=i))
+    assert cli.main(["robot", "export-lerobot", "run", "out"]) == 0
+    assert "2 episodes, 15 frames" in capsys.readouterr().out
+    info = json.loads(Path("out/meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_episodes"], info["total_frames"]) == ("v2.1", 2, 15)
+    lines = [json.loads(line) for line in Path("out/meta/episodes.jsonl").read_text().splitlines()]
+    assert [line["length"] for line in lines] == [9, 6]
+    assert len(Path("out/meta/episodes_stats.jsonl").read_text().splitlines()) == 2
+    assert json.loads(Path("out/meta/tasks.jsonl").read_text())["task_index"] == 0
+    index = []
+    for i in range(2):
+        table = pq.read_table(Path("out") / info["data_path"].format(episode_chunk=0, episode_index=i))
+        assert set(table.column_names) == set(info["features"])
+        index += table.column("index").to_pylist()
+        sent = np.array(table.column("action").to_pylist(), np.float32)
+        assert np.array_equal(sent, store.read(f"r-00000{i}").columns["sent"][1:])
+    assert index == list(range(15))
+    assert cli.main(["robot", "export-lerobot", "run", "out"]) == cli.EXIT_USER
+    assert cli.main(["robot", "export-lerobot", "nowhere", "out2"]) == cli.EXIT_USER
+
+
+def test_budgets_refuse_before_they_are_overspent(tmp_path):
+    budget = Budget({"collection": 25.0}, total_s=40.0, cost=0.9)
+    ledger = Ledger(tmp_path / "ledger.jsonl", 90.0, budget)
+    assert ledger.refusal("collection", 25.0) == ""
+    assert "25.1 s more" in ledger.refusal("collection", 25.1)
+    ledger.book("collection", 20.0, "a")
+    assert "budget of 25 s" in ledger.refusal("collection", 10.0)
+    assert "budget of 0.9" in ledger.refusal("evaluation", 17.0)
+    assert "budget of 40 s" in ledger.refusal("evaluation", 21.0)
+    for wrong in ({"flying": 3.0}, {"reset": float("nan")}):
+        with pytest.raises(RobotError, match="budget"):
+            Budget(wrong)
+    for purpose, seconds in (("flying", 1.0), ("idle", -1.0), ("idle", float("nan"))):
+        with pytest.raises(RobotError, match="ledger"):
+            ledger.book(purpose, seconds, "")
+
+
+def test_every_second_is_booked_and_shown(tmp_path, capsys):
+    ledger = Ledger(tmp_path / "robot" / "ledger.jsonl", 3600.0)
+    watch = Stopwatch(ledger)
+    for at, purpose in ((100.0, "idle"), (103.0, "reset"), (104.0, "collection"), (114.0, "stopped"), (120.0, "")):
+        watch.mark(purpose, at)
+    ledger.book("evaluation", 10.0, "b")
+    metrics = ledger.metrics()
+    assert metrics["total_s"] == metrics["cost"] == 30.0 and metrics["stopped_s"] == 6.0
+    assert result_metrics({"robot": {"ledger": metrics}})["robot/ledger/idle_s"] == 3.0
+    assert cli.main(["robot", "ledger", str(tmp_path), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["total"] == {"bookings": 5, "seconds": 30.0, "cost": 30.0} and set(PURPOSES) < set(shown)
+    assert cli.main(["robot", "ledger", str(tmp_path)]) == 0
+    assert "identification" in capsys.readouterr().out
+    assert cli.main(["robot", "ledger", str(tmp_path / "none")]) == cli.EXIT_USER
