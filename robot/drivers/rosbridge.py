@@ -88,7 +88,7 @@ class RosbridgeRobot:
     def connect(self) -> None:
         with self._lock:
             self.disconnect()
-            link = Link(self._url)
+            link = Link(self._url, self.spec.realtime)
             link.open()
             try:
                 slash = "msg/" if self._options.ros == 2 else ""
@@ -116,6 +116,7 @@ class RosbridgeRobot:
 
     def arm(self) -> None:
         with self._lock:
+            self._line().complaint = ""  # of before
             self._trigger(self._options.arm)
             self._armed = True
 

@@ -17,6 +17,7 @@ from typing import Any
 from websockets.exceptions import InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from robot.clock import urgent
 from robot.interface import RobotError, RobotFault
 
 OPEN_S = 5.0
@@ -26,8 +27,8 @@ MAX_BYTES = 1 << 20  # a JointState is a few hundred bytes; more is nothing this
 class Link:
     """Never connects anew by itself. Every failure is a RobotFault with `link` set."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, realtime: bool) -> None:
+        self._url, self._realtime = url, realtime
         self._socket: ClientConnection | None = None
         self._ends = ExitStack()
         self._changed = threading.Condition()
@@ -105,8 +106,9 @@ class Link:
 
     def _listen(self, socket: ClientConnection) -> None:
         try:
-            for text in socket:
-                self._hear(text)
+            with urgent(self._realtime):  # what it hears, an urgent control loop waits for
+                for text in socket:
+                    self._hear(text)
             self._lose("it was closed")
         except (OSError, WebSocketException) as error:
             self._lose(str(error))

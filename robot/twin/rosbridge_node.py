@@ -8,6 +8,7 @@ for each command, and when asked.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -215,6 +216,9 @@ def main() -> int:
     except (RobotError, OSError) as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return 2
+    if robot.spec.realtime:
+        with contextlib.suppress(OSError):  # where the user may; its threads inherit it
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(15))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"ready": {"port": f"ws://127.0.0.1:{arguments.port}"}}), flush=True)
     wait = select.poll()
