@@ -120,3 +120,10 @@ def test_the_simulated_robots_are_recorded_as_the_real_one_is():
         assert not np.array_equal(trace.position[0], other.position[0])
         assert trace.position.shape == trace.velocity.shape == (len(trace.command), 2)
         assert trace.start is not None and np.abs(trace.position[0] - trace.start).max() < 0.3
+
+
+def test_addresses_are_no_file_names():
+    for port in ("ws://127.0.0.1:9090", "10.0.0.2"):
+        assert load_experiment(None, [f"robot.port={port}"]).robot.port == port
+    loaded = load_experiment(None, ["robot.port=dev/tty", "robot.driver=replay", "robot.driver_options.store=here"])
+    assert str(loaded.robot.port).startswith("/") and loaded.robot.driver_options["store"].startswith("/")
