@@ -20,7 +20,7 @@ from pipeline.identify.command import identify
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
+EXIT_USER, EXIT_UNFIT, EXIT_INTERRUPTED = 2, 3, 130
 USER_ERRORS = (  # module and class, looked up without importing: an error's module has been imported by then
     ("pipeline.config_schema", "ConfigError"),
     ("pipeline.run", "RunError"),
@@ -64,7 +64,8 @@ Seed = Annotated[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 for what the user has to change, 130 after Ctrl-C.
+    """Run one command and return its exit code: 0, 2 for what the user has to change, 3 for a robot that should not
+    be run, 130 after Ctrl-C.
 
     Anything unforeseen is raised, and ends the program with a traceback and code 1.
     """
@@ -328,6 +329,48 @@ app.command()(_errors_as_sentences()(identify))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
 robot_app.command()(_errors_as_sentences()(data_commands.ledger))
 robot_app.command("export-lerobot")(_errors_as_sentences()(data_commands.export_lerobot))
+
+
+@robot_app.command()
+@_errors_as_sentences()
+def check(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CONFIG", help="A run's folder, a YAML file, or the name of one that ships.", show_default=False
+        ),
+    ],
+    overrides: Overrides = None,
+    push: Annotated[
+        float,
+        typer.Option(
+            "--push", metavar="SHARE", min=0.01, max=1.0, help="How hard to push, of what a policy may ask for."
+        ),
+    ] = 0.6,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
+) -> None:
+    """Push the robot a little, and say in sentences whether it answers as the simulation does.
+
+    It moves, inside the limits of the configuration. Exit code 3: do not run this robot. Start with --push
+    0.1 on a rig that was never run.
+    """
+    from pipeline import robot_check, run
+    from pipeline.config import load_experiment
+    from robot.check import fit
+
+    folder = Path(where) if Path(where).is_dir() else None
+    path = where if folder is None else run.run_config(folder)
+    experiment = load_experiment(path, list(overrides or []))
+    findings = robot_check.check(experiment, folder / run.ROBOT_DIR if folder else None, push)
+    if as_json:
+        rows = [{"about": f.about, "verdict": f.verdict, "sentence": f.sentence} for f in findings]
+        typer.echo(json.dumps({"fit": fit(findings), "findings": rows}, indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.verdict:8} {finding.about:17} {finding.sentence}")
+        typer.echo(f"{experiment.robot.name} {'can be run' if fit(findings) else 'should not be run'}.")
+    if not fit(findings):
+        raise typer.Exit(EXIT_UNFIT)
 
 
 if __name__ == "__main__":

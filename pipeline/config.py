@@ -32,6 +32,7 @@ PATHS = (
     "robot.twin.hidden",
     "robot.technician",
     "robot.port",
+    "robot.driver_options.store",
     "robot.state_dir",
 )  # made absolute when loaded
 SHIPPED = (  # in a checkout, and installed
@@ -295,6 +296,8 @@ def _resolve(key: str, inside: Any, at: Any) -> None:
     is_there = isinstance(inside, list) or (isinstance(inside, dict) and at in inside)
     if not is_there or not isinstance(inside[at], str):
         return
+    if key == "robot.port" and ("://" in inside[at] or "/" not in inside[at]):
+        return  # an address or a host, no device
     inside[at] = path = str(Path(inside[at]).expanduser().absolute())
     if key == "robot.twin.hidden" and not Path(path).is_file():
         raise ConfigError(f"{key}: {path} is no file; accepted is a YAML file of hidden values, or null")

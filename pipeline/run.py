@@ -103,10 +103,15 @@ def export(run_dir: Path, output: Path | None) -> Path:
 
 def read_run(run_dir: Path) -> Experiment:
     """The experiment of a run folder. Raises RunError where it is none."""
+    return load_experiment(run_config(run_dir))
+
+
+def run_config(run_dir: Path) -> Path:
+    """The resolved configuration of a run folder. Raises RunError where it is none."""
     if not (run_dir / CONFIG_FILE).is_file():
         what = "is no run folder (it has no config.yaml)" if run_dir.is_dir() else "does not exist"
         raise RunError(f"{run_dir}: {what}; accepted is a folder that 'sim2real train' made, such as runs/NAME")
-    return load_experiment(run_dir / CONFIG_FILE)
+    return run_dir / CONFIG_FILE
 
 
 def find_policy(run_dir: Path) -> Path:

@@ -61,7 +61,7 @@ class Sent:
 class Held:
     """What was observed of the motors after `hold`."""
 
-    motors_off: bool  # read back from the motors, not assumed
+    motors_off: bool  # read back from the motors, not assumed; False where the stop is to hold still
     still: bool  # the actuated joints were seen at rest (always False where the world waits for commands)
     joint_velocity: np.ndarray  # (j,) the last reading; NaN where none was possible
     elapsed_s: float

@@ -14,13 +14,14 @@ from robot.session import RobotSession
 from robot.settings import RobotSettings
 from robot.technician import SocketTechnician
 from robot.twin.process import TwinProcess
+from robot.twin.rosbridge import RosbridgeTwin
 
 
 def state_directory(settings: RobotSettings, directory: Path | str) -> Path:
     """Where the robot's stop latch lives. A twin is its run's own; a robot's stops outlast every run."""
     if settings.state_dir is not None:
         return settings.state_dir
-    if settings.port is None:
+    if settings.boundary is not None:
         return Path(directory)
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "sim2real" / settings.name
@@ -34,11 +35,12 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
     directory = Path(directory)
     state_dir = state_directory(settings, directory)
     twin = None
-    if settings.port is None:
+    if settings.boundary is not None:
         assert settings.twin is not None
         if task.name != "cartpole":
             raise RobotError(f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port")
-        twin = TwinProcess(settings.twin.hidden, settings.mode)
+        kind = RosbridgeTwin if settings.boundary == "rosbridge" else TwinProcess
+        twin = kind(settings.twin.hidden, settings.mode)
         settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
     try:
         if twin:

@@ -263,7 +263,9 @@ class RobotSession:
             held = self.robot.hold()
         except RobotFault as fault:
             return str(fault)
-        return "" if held.motors_off else "the motors did not go off at the end of the episode"
+        if held.motors_off or (held.still and self.robot.spec.stop != "torque_off"):
+            return ""
+        return "the motors did not go off at the end of the episode"
 
     def _judge(self, recording: Recording, held: str) -> tuple[str, bool]:
         """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""

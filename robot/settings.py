@@ -15,6 +15,8 @@ NO_LIMITS = (
     "such as {slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
 )
 
+BOUNDARIES = ("dynamixel", "rosbridge")  # drivers that a twin can answer
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +67,9 @@ class TwinSettings(_Frozen):
         default=None, description="YAML file of hidden values (null: the reality that ships with the project)"
     )
     restart: bool = Field(default=True, description="a twin that dies is started again and recovered")
+    boundary: Literal["dynamixel", "rosbridge"] | None = Field(
+        default=None, description="what it speaks (null: what the driver speaks; a driver of your own has to say)"
+    )
 
 
 def default_servos() -> dict[str, ServoSettings]:
@@ -84,8 +89,17 @@ class RobotSettings(_Frozen):
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="names its episodes and the actor that owns it",
     )
-    driver: str = Field(default="dynamixel", description="dynamixel, or your own module:Class")
-    port: str | None = Field(default=None, description="serial device (null: start the twin)")
+    driver: str = Field(
+        default="dynamixel",
+        description="dynamixel, rosbridge, ur_rtde, lerobot, gymnasium, replay, faulty, one that an installed package "
+        "adds, or your own module:Class",
+    )
+    driver_options: dict[str, Any] = Field(
+        default_factory=dict, description="what only this driver knows; docs/drivers.md has the keys of each"
+    )
+    port: str | None = Field(
+        default=None, description="serial device, ws:// address or host (null: a driver with a twin starts it)"
+    )
     baud: int = Field(default=1_000_000, gt=0, description="bits/s of the serial line")
     servos: dict[str, ServoSettings] = Field(
         default_factory=default_servos, description="the servo of each joint (default: the cartpole rig)"
@@ -129,6 +143,18 @@ class RobotSettings(_Frozen):
 
     @model_validator(mode="after")
     def _reachable(self) -> RobotSettings:
-        if self.port is None and self.twin is None:
+        if self.port is None and self.twin is None and self.speaks in BOUNDARIES:
             raise ValueError("port: none given and twin is null; accepted is a serial device or a twin section")
         return self
+
+    @property
+    def speaks(self) -> str:
+        """The driver that reaches the robot: the one inside, where faults are injected around it."""
+        return str(self.driver_options.get("driver", "dynamixel")) if self.driver == "faulty" else self.driver
+
+    @property
+    def boundary(self) -> str | None:
+        """What the twin has to speak where one stands in for the robot; None where none does."""
+        if self.port is not None or self.twin is None:
+            return None
+        return self.twin.boundary or (self.speaks if self.speaks in BOUNDARIES else None)
