@@ -8,12 +8,12 @@ from pathlib import Path
 from envs.task import Task
 from robot.drivers import make_robot
 from robot.episodes import EpisodeStore
-from robot.interface import RobotError
 from robot.ledger import Ledger
 from robot.session import RobotSession
 from robot.settings import RobotSettings
 from robot.technician import SocketTechnician
 from robot.twin.process import TwinProcess
+from robot.twin.rigs import find_rig
 
 
 def state_directory(settings: RobotSettings, directory: Path | str) -> Path:
@@ -36,9 +36,8 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
     twin = None
     if settings.port is None:
         assert settings.twin is not None
-        if task.name != "cartpole":
-            raise RobotError(f"robot.twin: no twin knows the task {task.name}; accepted is cartpole, or a port")
-        twin = TwinProcess(settings.twin.hidden, settings.mode)
+        find_rig(task.name)
+        twin = TwinProcess(settings.twin.hidden, settings.mode, task=task.name)
         settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
     try:
         if twin:
