@@ -33,9 +33,7 @@ PARAMETERS = ParameterSpace(
         Parameter(
             "world.gravity_m_s2", "m/s^2", 9.81, (5.0, 20.0), (9.0, 11.0), description="gravity, or torque of gravity"
         ),
-        Parameter(
-            "pivot.viscous_nm_s", "N m s/rad", 0.04707, (0.0, 0.3), (0.01, 0.07), description="viscous friction"
-        ),
+        Parameter("pivot.viscous_nm_s", "N m s/rad", 0.04707, (0.0, 0.3), (0.01, 0.07), description="viscous friction"),
         Parameter("pivot.coulomb_nm", "N m", COULOMB_NM, (0.0, 0.6), (0.15, 0.36), description="Coulomb friction"),
         Parameter("action.delay_ms", "ms", 0.0, (0.0, 120.0), (0.0, 50.0), description="from policy to motor"),
         Parameter("action.lag_ms", "ms", 0.0, (0.0, 120.0), (0.0, 40.0), description="first-order motor lag"),
