@@ -24,6 +24,7 @@ MAX_TORQUE_NM = 0.9
 SPEED_OF_FALL_RAD_S = 8.0  # at the bottom, after falling from upright: 2 sqrt(m c g / J)
 UPRIGHT_RAD = 0.35  # from the vertical
 CALM_RAD_S = 2.0
+STILL_RAD_S = 0.5
 CABLE_RAD = 4 * math.pi  # the motor's cable allows two turns either way
 COULOMB_NM = 0.1839 * math.pi / 2
 
@@ -112,15 +113,18 @@ class Pendulum(Task):
         return np.array([0.2, 0.15], np.float32)
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """In [-0.02, 1]: half for the height of the tip, half for the energy that standing upright takes, since
-        reaching for height alone teaches a weak motor to push against gravity and stay there. Never far below
-        zero, so that winding up the cable, which ends the episode, is no way out."""
+        """In [-0.02, 1]: for having the energy that standing upright takes, and for the height of the tip.
+
+        A weak motor that is paid for height alone leans against gravity and stays there; paid for energy it turns
+        round and pumps. Never far below zero, so that winding up the cable, which ends the episode, is no way out.
+        """
         angle, speed = state.joint_position[:, 0], state.joint_velocity[:, 0]
         height = 0.5 - 0.5 * np.cos(angle)
         energy = height + (speed / SPEED_OF_FALL_RAD_S) ** 2
         matched = 1.0 - np.minimum(np.abs(1.0 - energy), 1.0)
+        stuck = (1.0 - height) * np.exp(-((speed / STILL_RAD_S) ** 2))
         effort = np.clip(action[:, 0], -1, 1) ** 2
-        return (0.5 * height**2 + 0.5 * matched - 0.02 * effort).astype(np.float32)
+        return (0.6 * matched + 0.4 * height**4 - 0.3 * stuck - 0.01 * effort).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:
         return np.abs(state.joint_position[:, 0]) > CABLE_RAD
