@@ -113,18 +113,18 @@ class Pendulum(Task):
         return np.array([0.2, 0.15], np.float32)
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """In [-0.02, 1]: for having the energy that standing upright takes, and for the height of the tip.
+        """In [-0.51, 1]: for having the energy that standing upright takes, and for the height of the tip.
 
-        A weak motor that is paid for height alone leans against gravity and stays there; paid for energy it turns
-        round and pumps. Never far below zero, so that winding up the cable, which ends the episode, is no way out.
+        Friction lets a weak motor lean against gravity anywhere, and paid for height alone it stays there. So what
+        it is paid for is energy, which turning round and pumping adds to, and standing still costs except upright.
         """
         angle, speed = state.joint_position[:, 0], state.joint_velocity[:, 0]
         height = 0.5 - 0.5 * np.cos(angle)
         energy = height + (speed / SPEED_OF_FALL_RAD_S) ** 2
         matched = 1.0 - np.minimum(np.abs(1.0 - energy), 1.0)
-        stuck = (1.0 - height) * np.exp(-((speed / STILL_RAD_S) ** 2))
+        stuck = (1.0 - height**12) * np.exp(-((speed / STILL_RAD_S) ** 2))
         effort = np.clip(action[:, 0], -1, 1) ** 2
-        return (0.6 * matched + 0.4 * height**4 - 0.3 * stuck - 0.01 * effort).astype(np.float32)
+        return (0.6 * matched + 0.4 * height**4 - 0.5 * stuck - 0.01 * effort).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:
         return np.abs(state.joint_position[:, 0]) > CABLE_RAD
