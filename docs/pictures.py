@@ -39,7 +39,7 @@ def pendulum(episode: RobotEpisode, control_hz: float, torque_nm: float) -> Figu
     for upright in (-np.pi, np.pi):
         right.axhline(upright, color="gray", lw=0.8, ls=":")
     right.set(xlabel="s", title="measured on the twin; dotted: upright")
-    right.legend(loc="lower right")
+    right.legend(loc="center right")
     return figure
 
 
