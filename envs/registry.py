@@ -6,7 +6,10 @@ from importlib import import_module
 
 from envs.task import Task
 
-TASKS = {"cartpole": "envs.tasks.cartpole:Cartpole"}  # name in configurations -> module:Class
+TASKS = {  # name in configurations -> module:Class
+    "cartpole": "envs.tasks.cartpole:Cartpole",
+    "pendulum": "envs.tasks.pendulum:Pendulum",
+}
 
 
 class TaskError(ValueError):

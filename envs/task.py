@@ -54,6 +54,7 @@ class Task(ABC):
     frame_scale: np.ndarray  # (f,) multiplies `features` to give values of order one
     parameters: ParameterSpace  # everything that can be randomized, with the default ranges
     adr_thresholds: tuple[float, float]  # (t_low, t_high) of `performance`, in its units
+    hold_steps: int = 0  # success also asks that `holding` was true for so many last steps
 
     @property
     def control_period_s(self) -> float:
@@ -119,6 +120,10 @@ class Task(ABC):
     @abstractmethod
     def success(self, state: State, steps: np.ndarray) -> np.ndarray:
         """(n,) bool for episodes that end in `state` after `steps` steps."""
+
+    def holding(self, state: State) -> np.ndarray:
+        """(n,) bool: the goal is met in this state, as success asks of each of the last `hold_steps` steps."""
+        return np.ones(len(state), bool)
 
     def performance(self, success: np.ndarray, returns: np.ndarray) -> np.ndarray:
         """(n,) what ADR compares with `adr_thresholds`; by default the success of the episode."""

@@ -165,6 +165,8 @@ class TaskVectorEnv(VectorEnv):
         self._returns += reward
         if not np.isfinite(reward).all():
             raise WorldError(self._diverged(reward, measured))
+        if task.hold_steps:
+            self._held = np.where(task.holding(measured), self._held + 1, 0)
         terminated = task.failed(measured)
         truncated = self._steps >= task.max_steps
         truncated &= ~terminated
@@ -194,6 +196,7 @@ class TaskVectorEnv(VectorEnv):
         self._episodes = np.zeros(n, np.int64)
         self._steps = np.zeros(n, np.int64)
         self._returns = np.zeros(n, np.float64)
+        self._held = np.zeros(n, np.int64)  # steps for which the task has been holding
         self._parameters = np.tile(task.parameters.nominal, (n, 1))
         self._values = {name: self._parameters[:, i] for i, name in enumerate(task.parameters.names)}
         self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns of the episode
@@ -254,6 +257,7 @@ class TaskVectorEnv(VectorEnv):
         world, episode = self._worlds[rows], self._episodes[rows]
         self._steps[rows] = 0
         self._returns[rows] = 0.0
+        self._held[rows] = 0
         self._parameters[rows] = self._sampler.sample(world, episode)
         self._known[rows, 1:] = task.parameters.scaled(self._parameters[rows])
         start = task.initial(self._random.uniform("initial", world, episode, task.initial_size))
@@ -303,7 +307,7 @@ class TaskVectorEnv(VectorEnv):
     def _ending(self, ended: np.ndarray, obs: np.ndarray, measured: State) -> dict[str, Any]:
         columns = {
             "final_obs": obs,
-            "success": self.task.success(measured, self._steps) & ended,
+            "success": self.task.success(measured, self._steps) & (self._held >= self.task.hold_steps) & ended,
             "episode_return": np.where(ended, self._returns, 0.0),
             "episode_steps": np.where(ended, self._steps, 0),
             "parameters": self._parameters.copy(),

@@ -260,6 +260,7 @@ def params(
 @serve_app.command("twin")
 @_errors_as_sentences()
 def serve_twin(
+    task: Annotated[str, typer.Option("--task", metavar="TASK", help="Whose robot to stand in for.")] = "cartpole",
     hidden: Annotated[
         Path | None,
         typer.Option("--hidden", metavar="FILE", help="YAML file of hidden values (default: those that ship)."),
@@ -274,7 +275,7 @@ def serve_twin(
         ),
     ] = None,
 ) -> None:
-    """Run the cartpole twin: MuJoCo behind a Dynamixel bus on a pseudo-terminal, until Ctrl-C."""
+    """Run a task's twin: MuJoCo behind a Dynamixel bus on a pseudo-terminal, until Ctrl-C."""
     from robot import serve
 
     def ready(where: dict[str, str]) -> None:
@@ -282,7 +283,7 @@ def serve_twin(
         keys = " ".join(f"robot.{key}={where[key]}" for key in ("port", "technician", "mode"))
         typer.echo(f"Use it with:  sim2real evaluate RUN {keys}\nCtrl-C ends it.")
 
-    serve.serve_twin(hidden, "realtime" if realtime else "lockstep", directory, ready=ready)
+    serve.serve_twin(hidden, "realtime" if realtime else "lockstep", directory, ready=ready, task=task)
 
 
 @robot_app.command()

@@ -20,18 +20,21 @@ def serve_twin(
     directory: Path | str | None = None,
     *,
     ready: Callable[[dict[str, str]], None],
+    task: str = "cartpole",
     lifeline: int | None = None,
 ) -> None:
-    """Serve until Ctrl-C, SIGTERM, or until the file descriptor `lifeline` closes.
+    """Serve the twin of a task until Ctrl-C, SIGTERM, or until the file descriptor `lifeline` closes.
 
     `ready` is called once with {port, technician, mode}, which are what a configuration puts under
     robot.port, robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed
-    at the end). Raises RobotError when the hidden file is refused or the directory cannot be used.
+    at the end). Raises RobotError when no twin knows the task, the hidden file is refused or the directory cannot be
+    used.
     """
     from robot.twin.hidden import load
+    from robot.twin.rigs import find_rig
 
-    values = load(hidden)
-    from robot.twin.model import CartpoleModel
+    rig = find_rig(task)
+    model = rig.make_model(load(hidden, task))
     from robot.twin.reality import Reality
     from robot.twin.server import TwinServer
 
@@ -41,7 +44,7 @@ def serve_twin(
     try:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            server = TwinServer(Reality(CartpoleModel(values), mode == "realtime"), place, lifeline)
+            server = TwinServer(Reality(rig, model, mode == "realtime"), place, lifeline)
         except OSError as error:
             raise RobotError(
                 f"the twin's directory {place} cannot be used ({error.strerror or error}); accepted is a "

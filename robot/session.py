@@ -235,10 +235,13 @@ class RobotSession:
             return rollout(self.robot, self.task, policy, self._safety, clock, dog, noise, explore)
 
     def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
-        """Judged by the task from the last measured state."""
-        steps = len(columns["reward"])
+        """Judged by the task from the last measured state, and from as many before it as it asks for."""
+        steps, hold = len(columns["reward"]), self.task.hold_steps
         last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
-        return bool(steps and self.task.success(last, np.array([steps]))[0])
+        if not steps or steps < hold or not self.task.success(last, np.array([steps]))[0]:
+            return False
+        held = State(columns["joint_position"][steps - hold :], columns["joint_velocity"][steps - hold :])
+        return bool(self.task.holding(held).all())
 
     def _keep(self, episode: RobotEpisode) -> RobotEpisode:
         """Durable first, then the books. Without a single step there is nothing to keep."""

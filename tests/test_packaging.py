@@ -35,7 +35,17 @@ def test_every_requirement_is_pinned(pins):
     assert names - {canonical(name) for name in pins} == {"sim2real"}
 
 
-@pytest.mark.parametrize("file", ["envs/assets/cartpole.urdf", "tune_configs/cartpole.yaml", "LICENSE"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "envs/assets/cartpole.urdf",
+        "envs/assets/pendulum.urdf",
+        "robot/twin/hidden/pendulum.yaml",
+        "tune_configs/cartpole.yaml",
+        "tune_configs/pendulum.yaml",
+        "LICENSE",
+    ],
+)
 def test_files_that_ship_are_there(file):
     assert (ROOT / file).stat().st_size > 0
 

@@ -74,6 +74,21 @@ class Gain(CommandEffect):
         return profile * self._gain
 
 
+class Offset(CommandEffect):
+    """A constant effort is always there, N or N m: a motor with a zero error, or a cable that pulls."""
+
+    identity = (0.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._offset = self.values[:, :1, None]
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        return profile + self._offset
+
+
 class Lag(CommandEffect):
     """First-order motor: tau df/dt = u - f with tau in ms, from f = 0 at the start of the episode.
 

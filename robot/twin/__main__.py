@@ -15,6 +15,7 @@ from robot.serve import serve_twin
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m robot.twin", description=__doc__)
     parser.add_argument("--hidden", type=Path, help="YAML file of hidden values (default: the shipped reality)")
+    parser.add_argument("--task", default="cartpole", help="whose robot to stand in for")
     parser.add_argument("--mode", choices=("lockstep", "realtime"), default="lockstep")
     parser.add_argument("--directory", type=Path, help="where the bus and the technician's socket appear")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input closes")
@@ -27,6 +28,7 @@ def main() -> int:
             arguments.mode,
             arguments.directory,
             ready=lambda where: print(json.dumps({"ready": where}), flush=True),
+            task=arguments.task,
             lifeline=sys.stdin.fileno() if arguments.lifeline else None,
         )
     except RobotError as error:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robot.interface import RobotError
-
-DEFAULT = Path(__file__).parent / "hidden" / "cartpole.yaml"
+from robot.twin.rigs import find_rig
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Hidden(BaseModel):
-    """A cartpole reality. The defaults are the shipped one; a file may override any of them."""
+class Values(BaseModel):
+    """The hidden values of one reality. The defaults are the shipped one; a file may override any of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Hidden(Values):
+    """A cartpole reality."""
 
     gravity_m_s2: Positive = 12.0
     cart_mass_kg: Positive = 1.5
@@ -38,10 +42,40 @@ class Hidden(BaseModel):
     angle_quantum_rad: NotNegative = 2 * math.pi / 2048  # resolution of the pole encoder; 0: none
 
 
-def load(path: Path | str | None) -> Hidden:
-    """The values of a YAML file over the shipped ones; raises RobotError naming file and key."""
-    path = DEFAULT if path is None else Path(path)
-    known = ", ".join(Hidden.model_fields)
+class PendulumHidden(Values):
+    """A pendulum reality. Angles and torques are positive towards +x."""
+
+    inertia_kg_m2: Positive = 0.069  # about the pivot
+    gravity_torque_nm: Positive = 1.08  # with the arm horizontal
+    viscous_nm_s: NotNegative = 0.04
+    coulomb_forward_nm: NotNegative = 0.31
+    coulomb_backward_nm: NotNegative = 0.24
+    cogging_nm: NotNegative = 0.04  # amplitude
+    cogging_periods: Positive = 14.0  # a revolution
+    offset_nm: Finite = 0.05  # torque that is always there
+    lag_ms: NotNegative = 20.0  # first-order lag of the motor
+    latency_ms: NotNegative = 28.0  # from the bus to the motor, plus
+    latency_jitter_ms: NotNegative = 5.0  # |standard normal| times this, for each command
+    gain: Positive = 0.93  # delivered / commanded torque
+    torque_noise_nm: NotNegative = 0.03  # sd, one draw for each control step
+    sensor_noise_rad: NotNegative = 0.01  # sd
+    sensor_noise_rad_s: NotNegative = 0.05  # sd
+    angle_quantum_rad: NotNegative = 2 * math.pi / 2048  # resolution of the encoder; 0: none
+
+    @model_validator(mode="after")
+    def _possible(self) -> PendulumHidden:
+        least = (self.gravity_torque_nm / 9.81) ** 2  # of one kilogram at that distance; the twin's arm weighs that
+        if self.inertia_kg_m2 <= least:
+            raise ValueError(f"inertia_kg_m2 should be above {least:.4g} with this gravity_torque_nm")
+        return self
+
+
+def load(path: Path | str | None, task: str = "cartpole") -> Any:
+    """The values of a YAML file over the shipped ones of a task's reality; raises RobotError naming file and key."""
+    rig = find_rig(task)
+    kind = rig.hidden_class()
+    path = rig.file if path is None else Path(path)
+    known = ", ".join(kind.model_fields)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -56,12 +90,15 @@ def load(path: Path | str | None) -> Hidden:
     if not isinstance(data, dict):
         raise RobotError(f"robot.twin.hidden: {path} holds a {type(data).__name__}; accepted is a mapping of {known}")
     try:
-        return Hidden.model_validate({str(key): _number(value) for key, value in data.items()})
+        return kind.model_validate({str(key): _number(value) for key, value in data.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise RobotError(f"robot.twin.hidden: {path}: unknown key '{key}'; accepted are {known}") from error
+        if not key:
+            wanted = first["msg"].removeprefix("Value error, ")
+            raise RobotError(f"robot.twin.hidden: {path}: {wanted}") from error
         wanted = first["msg"].removeprefix("Input should be ")
         raise RobotError(
             f"robot.twin.hidden: {path}: {key}: {first['input']!r} is not accepted; it should be {wanted}"

@@ -15,10 +15,11 @@ import mujoco
 import numpy as np
 
 from robot.twin.hidden import Hidden
+from robot.twin.rigs import STEP_S, find_rig
 
-STEP_S = 0.001
-CONTROL_STEPS = 20  # physics steps in one control period of 50 Hz
-MAX_FORCE_N = 10.0  # what the motor can do, whoever asks
+RIG = find_rig("cartpole")
+CONTROL_STEPS = RIG.control_steps
+MAX_FORCE_N = RIG.axes[0].most  # what the motor can do, whoever asks
 POLE_M = 0.4
 BUFFER_M = 0.8  # rubber buffers at the ends of the rail, beyond the 0.6 m that the task allows
 
@@ -98,9 +99,9 @@ class CartpoleModel:
         """True position and velocity: for the technician, never for the bus."""
         return self._data.qpos.tolist(), self._data.qvel.tolist()
 
-    def push(self, force_n: float) -> None:
-        """A command enters the bus now; it reaches the motor after the latency, in order."""
-        hidden = self._hidden
+    def push(self, *efforts: float) -> None:
+        """A force, N, enters the bus now; it reaches the motor after the latency, in order."""
+        hidden, force_n = self._hidden, efforts[0]
         late_ms = hidden.latency_ms + abs(self._bus_noise.standard_normal()) * hidden.latency_jitter_ms
         arrival = self._step + math.ceil(late_ms / (1e3 * STEP_S) - 1e-6)
         self._arrivals.append((arrival, min(max(force_n, -MAX_FORCE_N), MAX_FORCE_N)))

@@ -29,8 +29,9 @@ class TwinProcess:
         hidden: Path | str | None = None,
         mode: Literal["lockstep", "realtime"] = "lockstep",
         directory: Path | str | None = None,
+        task: str = "cartpole",
     ) -> None:
-        self._hidden, self._mode = hidden, mode
+        self._hidden, self._mode, self._task = hidden, mode, task
         self._own_directory = directory is None
         self._directory = Path(tempfile.mkdtemp(prefix="twin-")) if directory is None else Path(directory)
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,7 +56,7 @@ class TwinProcess:
         if self.alive():
             return
         self._reap()
-        command = [sys.executable, "-m", "robot.twin", "--lifeline", "--mode", self._mode]
+        command = [sys.executable, "-m", "robot.twin", "--lifeline", "--mode", self._mode, "--task", self._task]
         command += ["--directory", str(self._directory)]
         if self._hidden is not None:
             command += ["--hidden", str(self._hidden)]
@@ -121,8 +122,8 @@ class TwinProcess:
         process.stdout.close()
 
 
-def check_hidden(path: Path | str | None) -> None:
-    """Raise RobotError unless the twin would accept this file of hidden values. Nothing of it is returned."""
+def check_hidden(path: Path | str | None, task: str = "cartpole") -> None:
+    """Raise RobotError unless the task's twin would accept this file of hidden values. Nothing of it is returned."""
     from robot.twin.hidden import load
 
-    load(path)
+    load(path, task)

@@ -1,4 +1,4 @@
-"""The cartpole rig as its bus sees it: servo registers on one side, physics on the other, and a clock."""
+"""A rig as its bus sees it: servo registers on one side, physics on the other, and a clock."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ from robot.twin.bus import (
     Bus,
     Servo,
 )
-from robot.twin.model import CONTROL_STEPS, MAX_FORCE_N, STEP_S, CartpoleModel
+from robot.twin.rigs import STEP_S, Axis, Model, Rig
 
-PULLEY_M = 0.02
-UNIT_N = 0.005  # one unit of goal current at the belt
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
-ANGLE_ZERO = 2048
-MOTOR, ENCODER = 1, 2
 STALL_S = 0.5  # after a longer pause of the whole machine the world goes on from where it was
 
 
 class Reality:
     """In lockstep a write of goal current lets one control period pass; in real time the wall clock does.
 
-    After `reset` the technician holds the pole: nothing moves until the motor gets its first command.
+    With several motors it is the write to the last of them. After `reset` the technician holds the robot: nothing
+    moves until the motors get their first command.
     """
 
-    def __init__(self, model: CartpoleModel, realtime: bool) -> None:
+    def __init__(self, rig: Rig, model: Model, realtime: bool) -> None:
         self.realtime = realtime
         self.model = model
+        self._rig = rig
         self.events: deque[dict] = deque(maxlen=20_000)  # the twin's own recorder
-        self._motor = Servo(MOTOR, current_limit=round(MAX_FORCE_N / UNIT_N))
-        self._encoder = Servo(ENCODER, current_limit=0)
-        self.bus = Bus((self._motor, self._encoder), self._publish, self._on_write, self._power_up)
+        self._axes = [(axis, Servo(axis.servo, _current_limit(axis))) for axis in rig.axes]
+        self._servos = [servo for _, servo in self._axes]
+        self._motors = [(axis, servo) for axis, servo in self._axes if axis.unit]
+        self.bus = Bus(self._servos, self._publish, self._on_write, self._power_up)
         self._held = True
         self._origin_s = time.monotonic()  # the wall clock at physics step zero
         self._was_on = False
         self._record("start")
 
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
-        """The technician puts cart and pole in place and re-arms the motor, which stays off for now."""
-        values = [*position, *velocity]
-        if len(position) != 2 or len(velocity) != 2 or not all(math.isfinite(value) for value in values):
-            raise RobotError("reset: accepted are two finite joint positions and two finite joint velocities")
-        self._power_up(self._motor)
+        """The technician puts the robot in place and re-arms the motors, which stay off for now."""
+        values, joints = [*position, *velocity], len(self._axes)
+        sizes_fit = len(position) == len(velocity) == joints
+        if not sizes_fit or not all(math.isfinite(value) for value in values):
+            raise RobotError(f"reset: accepted are {joints} finite joint positions and as many joint velocities")
+        for _, servo in self._motors:
+            self._power_up(servo)
         self.model.reset(position, velocity, noise_seed)
         self.model.measure()
         self._held = True
@@ -70,26 +71,27 @@ class Reality:
     def hang_up(self) -> None:
         """The line went dead: motors off."""
         self.bus.hang_up()
-        for servo in (self._motor, self._encoder):
+        for servo in self._servos:
             servo.put(TORQUE_ENABLE, 0, 1)
         self._power("hang-up")
 
     def catch_up(self, now_s: float) -> None:
-        """Real time: run the world up to `now_s`; a bus watchdog that expires before then stops the motor."""
-        units = self._motor.table[BUS_WATCHDOG]
-        expiry = self._motor.heard_s + units * WATCHDOG_UNIT_S if 0 < units < TRIPPED else math.inf
-        if now_s >= expiry:
-            self._run_to(expiry)
-            self._motor.put(BUS_WATCHDOG, TRIPPED, 1)
-            self._power("bus watchdog")
+        """Real time: run the world up to `now_s`; a bus watchdog that expires before then stops its motor."""
+        for expiry, servo in sorted(self._expiries(), key=lambda pair: pair[0]):
+            if now_s >= expiry:
+                self._run_to(expiry)
+                servo.put(BUS_WATCHDOG, TRIPPED, 1)
+                self._power("bus watchdog")
         self._run_to(now_s)
 
     def patience_s(self, now_s: float) -> float:
         """Real time: how long the loop may sleep."""
-        units = self._motor.table[BUS_WATCHDOG]
-        if 0 < units < TRIPPED:
-            return min(max(self._motor.heard_s + units * WATCHDOG_UNIT_S - now_s, 0.0), 0.01)
-        return 0.01
+        return min([0.01, *(max(expiry - now_s, 0.0) for expiry, _ in self._expiries())])
+
+    def _expiries(self) -> list[tuple[float, Servo]]:
+        """When the bus watchdogs that are on will stop their motors."""
+        watched = [(servo.table[BUS_WATCHDOG], servo) for _, servo in self._motors]
+        return [(servo.heard_s + units * WATCHDOG_UNIT_S, servo) for units, servo in watched if 0 < units < TRIPPED]
 
     def _run_to(self, now_s: float) -> None:
         if self._held:
@@ -103,22 +105,27 @@ class Reality:
             self.model.advance(due)
 
     def _on_write(self, servo: Servo, address: int, end: int) -> None:
-        if servo is not self._motor:
+        if all(servo is not motor for _, motor in self._motors):
             return
         self._power("command")
-        if not (address < GOAL_CURRENT + 2 and end > GOAL_CURRENT):
+        if not (address < GOAL_CURRENT + 2 and end > GOAL_CURRENT) or servo is not self._motors[-1][1]:
             return
-        if self._motor.torque:
-            force = self._motor.get(GOAL_CURRENT, 2, signed=True) * UNIT_N
-            self.events.append({"at_s": time.monotonic(), "event": "goal", "force_n": force})
-            self.model.push(force)
+        if any(motor.torque for _, motor in self._motors):
+            efforts = [axis.unit * self._goal(motor) for axis, motor in self._motors]
+            self.events.append({"at_s": time.monotonic(), "event": "goal", "efforts": efforts})
+            self.model.push(*efforts)
             if self._held:
                 self._held = False
                 self._origin_s = time.monotonic() - self.model.time_s
         if not self.realtime:
             self._held = False
-            self.model.advance(CONTROL_STEPS)
+            self.model.advance(self._rig.control_steps)
             self.model.measure()
+
+    @staticmethod
+    def _goal(motor: Servo) -> int:
+        """Units of goal current that act: none while the motor is off."""
+        return motor.get(GOAL_CURRENT, 2, signed=True) if motor.torque else 0
 
     def _power_up(self, servo: Servo) -> None:
         """As after a reboot: motor off, no goal, watchdog off, no error."""
@@ -127,8 +134,8 @@ class Reality:
         self._power("reset")
 
     def _power(self, why: str) -> None:
-        """Record changes of the motor's power stage, and cut it when it goes off."""
-        on = self._motor.torque
+        """Record changes of the power stage, and cut it when the last motor goes off."""
+        on = any(servo.torque for _, servo in self._motors)
         if on != self._was_on:
             self._was_on = on
             self._record("motor on" if on else "motor off", why)
@@ -140,10 +147,13 @@ class Reality:
 
     def _publish(self) -> None:
         """Put what the sensors have now into the registers."""
-        x, speed, angle, rate = self.model.measure()
-        motor, encoder = self._motor, self._encoder
-        motor.put(PRESENT_POSITION, round(x / PULLEY_M / TICK_RAD), 4)
-        motor.put(PRESENT_VELOCITY, round(speed / PULLEY_M / VELOCITY_RAD_S), 4)
-        motor.put(PRESENT_CURRENT, motor.get(GOAL_CURRENT, 2, signed=True) if motor.torque else 0, 2)
-        encoder.put(PRESENT_POSITION, round(angle / TICK_RAD) + ANGLE_ZERO, 4)
-        encoder.put(PRESENT_VELOCITY, round(rate / VELOCITY_RAD_S), 4)
+        measured = self.model.measure()
+        for i, (axis, servo) in enumerate(self._axes):
+            servo.put(PRESENT_POSITION, round(measured[2 * i] / axis.scale / TICK_RAD) + axis.zero, 4)
+            servo.put(PRESENT_VELOCITY, round(measured[2 * i + 1] / axis.scale / VELOCITY_RAD_S), 4)
+            if axis.unit:
+                servo.put(PRESENT_CURRENT, self._goal(servo), 2)
+
+
+def _current_limit(axis: Axis) -> int:
+    return round(axis.most / axis.unit) if axis.unit else 0

@@ -32,7 +32,7 @@ def test_a_class_of_ones_own_by_name():
 def test_unknown_tasks_give_a_sentence(name):
     with pytest.raises(TaskError) as error:
         make_task(name)
-    assert f"'{name}'" in str(error.value) and "accepted is cartpole or 'module:Class'" in str(error.value)
+    assert f"'{name}'" in str(error.value) and f"accepted is {', '.join(TASKS)} or 'module:Class'" in str(error.value)
 
 
 def test_what_is_no_task_gives_a_sentence():

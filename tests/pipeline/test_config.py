@@ -45,7 +45,9 @@ def test_the_default_configuration_is_cartpole():
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_a_saved_configuration_gives_the_same_experiment_back(name, tmp_path):
-    experiment = load_experiment(name, ["randomization.ranges.cart.mass_kg=[0.9, 1.1]"], seed=7)
+    parameter = load_experiment(name).make_task().parameters[0]
+    interval = [parameter.nominal, parameter.bounds[1]]
+    experiment = load_experiment(name, [f"randomization.ranges.{parameter.name}={interval}"], seed=7)
     save_experiment(experiment, tmp_path / "config.yaml")
     assert load_experiment(tmp_path / "config.yaml") == experiment
     assert Experiment.model_validate(experiment.to_dict()) == experiment

@@ -115,7 +115,7 @@ def test_limits_hold_at_the_motor_whatever_the_policy_asks(tmp_path, task, make_
         if entry["event"] == "motor on":
             last = 0.0
         elif entry["event"] == "goal":
-            force = entry["force_n"]
+            force = entry["efforts"][0]
             assert abs(force) <= 4.0
             assert abs(force - last) <= 1.5 + 1e-9 or (force * last >= 0 and abs(force) < abs(last))
             last = force
