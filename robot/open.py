@@ -8,6 +8,7 @@ from pathlib import Path
 from envs.task import Task
 from robot.drivers import make_robot
 from robot.episodes import EpisodeStore
+from robot.interface import RobotError
 from robot.ledger import Ledger
 from robot.session import RobotSession
 from robot.settings import RobotSettings

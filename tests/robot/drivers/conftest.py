@@ -75,7 +75,7 @@ def twin_rig(twin: TwinProcess, mode: str, driver: str, options: dict) -> Rig:
     return Rig(
         settings(driver=driver, driver_options=options, port=twin.port, mode=mode, watchdog_ms=1000.0),
         Cartpole(),
-        lambda: [event["force_n"] for event in events() if event["event"] == "goal"],
+        lambda: [event["efforts"][0] for event in events() if event["event"] == "goal"],
         powered,
         cut,
         lambda: technician.reset(State(np.zeros((1, 2)), np.zeros((1, 2))), 1),
