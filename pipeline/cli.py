@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from pipeline import cli_robot
+from robot.console_keys import closing_the_terminal_is_ctrl_c
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Anything unforeseen is raised, and ends the program with a traceback and code 1.
     """
-    cli_robot.closing_the_terminal_is_ctrl_c()
+    closing_the_terminal_is_ctrl_c()
     sys.path.insert(0, os.getcwd())  # so that module:Class finds what lies in the present folder
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sim2real", standalone_mode=False)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -23,15 +21,6 @@ def add_to(app: typer.Typer, errors_as_sentences: Callable[[], AbstractContextMa
     """Register every command of this file."""
     for command in (hold, recover, home, console, latency):
         app.command(command.__name__)(errors_as_sentences()(command))  # type: ignore[operator]
-
-
-def closing_the_terminal_is_ctrl_c() -> None:
-    """A terminal that is closed ends a command as Ctrl-C does: with the robot held. `nohup` still works."""
-    try:
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, _interrupt)
-    except (ValueError, AttributeError):  # not the main thread, or no such signal on this system
-        return
 
 
 def hold(run_dir: Run, operator: Operator) -> None:
@@ -135,7 +124,3 @@ def _robot(run_dir: Path):
 
     experiment = run.read_run(run_dir)
     return state_directory(experiment.robot, run_dir / run.ROBOT_DIR), experiment
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robot import confirm, request
-from robot.console_keys import Keys
+from robot.console_keys import Keys, closing_the_terminal_is_ctrl_c
 from robot.interface import RobotError
 from robot.latch import Latch, in_use
 
@@ -39,6 +39,7 @@ class Console:
 
     def run(self, terminal: Terminal | None = None) -> None:
         """Until `q` or the end of the input; KeyboardInterrupt is raised again once the robot is held."""
+        closing_the_terminal_is_ctrl_c()
         try:
             with Keys() as keys, Live(self.look(), console=terminal, auto_refresh=False, transient=True) as live:
                 while True:

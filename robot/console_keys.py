@@ -1,13 +1,14 @@
-"""Single keys from a terminal, or characters from any other input."""
+"""Single keys from a terminal, or characters from any other input; and what happens when it is closed."""
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 class Keys:
@@ -40,3 +41,16 @@ class Keys:
         if not data:
             raise EOFError("the input has ended")
         return "" if data in b"\r\n" else data.decode("latin-1")
+
+
+def closing_the_terminal_is_ctrl_c() -> None:
+    """A terminal that is closed ends a command as Ctrl-C does: with the robot held. `nohup` still works."""
+    try:
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _interrupt)
+    except (ValueError, AttributeError):  # not the main thread, or no such signal on this system
+        return
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -116,7 +116,11 @@ def rollout(
             watchdog.arm()
         for k in range(0 if record.stop else task.max_steps):
             before = history.value
-            action = policy.act(before, None if noise is None else noise[k : k + 1], explore)
+            try:
+                action = policy.act(before, None if noise is None else noise[k : k + 1], explore)
+            except Exception as error:  # whatever a policy may raise, the robot has lost its head
+                record.stop = f"the policy failed: {type(error).__name__}: {error}"
+                break
             if not np.isfinite(action).all():
                 record.stop = "the policy's action is not finite"
                 break

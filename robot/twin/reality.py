@@ -110,7 +110,9 @@ class Reality:
             return
         if self._motor.torque:
             force = self._motor.get(GOAL_CURRENT, 2, signed=True) * UNIT_N
-            self.events.append({"at_s": time.monotonic(), "event": "goal", "force_n": force})
+            (x, _), (speed, _) = self.model.state
+            event = {"at_s": time.monotonic(), "event": "goal", "force_n": force, "x_m": x, "x_m_s": speed}
+            self.events.append(event)
             self.model.push(force)
             if self._held:
                 self._held = False
