@@ -63,19 +63,27 @@ def closed_link(bench: Bench, kind: str, told: Told) -> None:
 
 
 def wrong_units(bench: Bench, kind: str, told: Told) -> None:
-    """The policy speaks newtons, or somebody wrote degrees, millimetres or amperes into the configuration."""
+    """The policy speaks newtons, or somebody wrote degrees, millimetres or amperes into the configuration.
+
+    Not among them: a scale that makes a joint look slower than it is, or turns it round. Nothing inside the loop can
+    see that; comparing the robot's response with the simulation's before the first episode can.
+    """
     if bench.random.random() < 0.4:
         return bad_policy(bench, kind, told)
     servos = dict(bench.settings.servos)
     slider = servos["slider"]
-    factor = float(bench.random.choice([57.3, 1000.0, 0.001, 1 / 57.3, -1.0]))
+    factor = float(bench.random.choice([57.3, 1000.0]))
     if bench.random.random() < 0.5:
         change = {"scale": slider.scale * factor}
     else:
+        assert slider.effort_per_unit is not None
         change = {"effort_per_unit": slider.effort_per_unit * float(bench.random.choice([1e-5, 1e-4, 1e-3, 50, 1e3]))}
     servos["slider"] = slider.model_copy(update=change)
-    with closing(bench.open(servos=servos)) as session:
-        stop = bench.fly(session, Pilot(bench.task))
+    try:
+        with closing(bench.open(servos=servos)) as session:
+            stop = bench.fly(session, Pilot(bench.task))
+    except RobotError as error:  # refused before anything moved
+        stop = "" if "effort_per_unit" in str(error) else str(error)
     told(True, stop)
 
 

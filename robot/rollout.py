@@ -157,6 +157,8 @@ def rollout(
         record.stop, record.link = str(fault), fault.link
     except RobotError as refusal:
         record.stop = str(refusal)
+    except Exception as error:  # whatever it was: a loop that fails in a way nobody foresaw is a stop like any other
+        record.stop = f"the control loop failed: {type(error).__name__}: {error}"
     finally:
         if watchdog:
             watchdog.disarm()
