@@ -338,6 +338,8 @@ class RobotSession(Moves):
             held = self.robot.hold()
         except RobotFault as fault:
             return str(fault)
+        except Exception as error:  # a driver's own mistake must not keep the stop from being latched
+            return f"the motors could not be switched off: {type(error).__name__}: {error}"
         return "" if held.motors_off else "the motors did not go off at the end of the episode"
 
     def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
@@ -350,7 +352,7 @@ class RobotSession(Moves):
 
     def _expired(self) -> None:
         """The watchdog's thread: motors off first, reasons later."""
-        with suppress(RobotFault):
+        with suppress(Exception):
             self.robot.hold()
         self._late = not self._interrupted
         limit = f"{self.settings.watchdog_ms:g} ms"

@@ -91,7 +91,7 @@ def test_a_read_gives_a_number_that_was_sent_whole_or_a_fault(replies, size):
             except RobotFault as fault:
                 assert "servo 1" in str(fault) or "link" in str(fault)
             else:
-                assert 0 <= value < 1 << (8 * 40) and any(protocol.HEADER in reply for reply in sent)
+                assert 0 <= value < 1 << (8 * size) and any(protocol.HEADER in reply for reply in sent)
         link.close()
 
 
