@@ -60,7 +60,7 @@ class Bench:
 
     def open(self, port: str | None = None, **changes: Any) -> RobotSession:
         """A session on the twin, or through `port`; without changes it is as it should be."""
-        keys = {"port": port or self.twin.port, "technician": self.twin.technician, **changes}
+        keys = {"port": port or self.twin.port, "technician": self.twin.technician, "state_dir": self.folder, **changes}
         return open_session(self.settings.model_copy(update=keys), self.task, self.folder)
 
     def fly(self, session: RobotSession, pilot: Pilot) -> str:
@@ -101,7 +101,11 @@ class Bench:
         """The twin's record, once it has noticed that nobody is there."""
         end = time.monotonic() + SETTLE_S
         while True:
-            events = self.technician.record(since_s)["events"]
+            try:
+                events = self.technician.record(since_s)["events"]
+            except RobotFault:  # it was killed a moment ago
+                self.twin.restart()
+                continue
             if motor_is_off(events) or time.monotonic() > end:
                 return events
             time.sleep(0.005)
