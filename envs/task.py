@@ -125,6 +125,13 @@ class Task(ABC):
         """(n,) bool: the goal is met in this state, as success asks of each of the last `hold_steps` steps."""
         return np.ones(len(state), bool)
 
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        """Forward kinematics for the robot's workspace box: (n, j) joints to (n, p, 3) m in the robot's base frame.
+
+        By default no points, and `robot.workspace` bounds nothing.
+        """
+        return np.zeros((len(joint_position), 0, 3))
+
     def performance(self, success: np.ndarray, returns: np.ndarray) -> np.ndarray:
         """(n,) what ADR compares with `adr_thresholds`; by default the success of the episode."""
         return success.astype(np.float32)

@@ -209,12 +209,21 @@ class Sim2Real(SAC):
             return
         needed = warmup + (self.updates + count) / (ratio * settings.max_reuse)
         while True:
+            sampler.paused = self.robot.realtime_round
+            if sampler.paused:
+                self._hear_robot()
+                time.sleep(WAIT_S)
+                continue
             sampler.request(self._weights_ref, self._version, randomization, wanted)
             behind = sampler.env_steps < needed
             for chunk in sampler.collect(timeout_s=WAIT_S if behind else 0.0):
                 self.sim_replay.add(chunk.columns)
             if sampler.env_steps >= needed:
                 return
+
+    def _hear_robot(self) -> None:
+        for columns in self.campaign.hear():
+            self.real_replay.add(columns)  # without the privileged group, which a robot lacks
 
     def _learn(self, columns: dict[str, np.ndarray]) -> None:
         rows = len(columns["rewards"])
@@ -251,8 +260,7 @@ class Sim2Real(SAC):
     def _steer(self) -> None:
         """Hear evaluations and the robot, then let the campaign decide about stage, rounds and ranges."""
         campaign = self.campaign
-        for columns in campaign.hear():
-            self.real_replay.add(columns)  # without the privileged group, which a robot lacks
+        self._hear_robot()
         stage_before = campaign.stage_index
         decision = campaign.steer(self.updates, self.export)
         if decision == "advance":

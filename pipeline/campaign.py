@@ -173,6 +173,10 @@ class Campaign:
             real = Outcomes(column("success"), column("episode_return"), column("steps"), column("world"))
             self._measured[flight.tag].real = real
             self._publish(flight.tag)
+        elif flight.tag in self._measured:  # the robot only watched
+            row = self._measured[flight.tag]
+            row.wants_real, row.note = False, "the robot was in shadow mode"
+            self._publish(flight.tag)
 
     def _publish(self, tag: str) -> None:
         """Once both sides of a measurement are known, it is the newest word on the robot and on the gap."""
@@ -288,6 +292,7 @@ class Campaign:
                 first_world=base + request.first_world,
                 policy=policy,
                 policy_version=request.updates,
+                mode=self.machine.stage.robot_mode,
                 stop=request.stop,
             )
         )

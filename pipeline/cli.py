@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from pipeline import data_commands
+from pipeline import cli_robot, data_commands
 from pipeline.identify.command import identify
+from robot.console_keys import closing_the_terminal_is_ctrl_c
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Anything unforeseen is raised, and ends the program with a traceback and code 1.
     """
+    closing_the_terminal_is_ctrl_c()
     sys.path.insert(0, os.getcwd())  # so that module:Class finds what lies in the present folder
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="sim2real", standalone_mode=False)
@@ -304,27 +306,7 @@ def confirm(
     typer.echo(f"{question}: {'yes' if yes else 'no'}")
 
 
-@robot_app.command()
-@_errors_as_sentences()
-def recover(
-    run_dir: Run,
-    operator: Annotated[
-        str, typer.Option("--operator", metavar="NAME", help="Who looked at the robot; kept in the log.")
-    ],
-) -> None:
-    """End a stop of the robot of a run that is not running: somebody looked at it, and says who."""
-    from pipeline import run
-    from robot.open import open_session
-
-    experiment = run.read_run(run_dir)
-    session = open_session(experiment.robot, experiment.make_task(), run_dir / run.ROBOT_DIR)
-    try:
-        reason = session.status().reason
-        session.recover(operator)
-    finally:
-        session.close()
-    typer.echo(f"{experiment.robot.name}: recovered by {operator}; it was stopped because {reason or 'of nothing'}")
-
+cli_robot.add_to(robot_app, _errors_as_sentences)
 
 app.command()(_errors_as_sentences()(identify))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.rounds import Purpose, SequentialStop
+from robot.settings import Mode
 
 RETRY_AFTER_S = 1.0
 BLOCKING_POLL_S = 0.02
@@ -28,6 +30,7 @@ class RobotRound:
     first_world: int  # episode k starts as world first_world + k does in simulation
     policy: bytes  # the exported policy, the artifact that ships
     policy_version: int
+    mode: Mode = "auto"  # the least careful one allowed
     stop: SequentialStop | None = None  # ends an evaluation whose result is certain
 
 
@@ -71,6 +74,11 @@ class RobotLink:
     def away_s(self) -> float:
         """For how long the robot has been stopped or out of reach; 0 while it answers and can move."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    @property
+    def realtime_round(self) -> bool:
+        """Whether the robot moves in real time now, on this machine: then others keep their hands off the processor."""
+        return self.status.get("realtime_round") == socket.gethostname() and self._away_since is None
 
     def submit(self, order: RobotRound) -> None:
         self._open[order.round_id] = order

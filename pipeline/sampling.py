@@ -27,6 +27,7 @@ class SimSampler:
         build = lambda i: (task_name, worlds, seed, i * worlds, self._episodes[i])  # noqa: E731
         self.pool = ActorPool(SimRunner, build, runners, num_cpus)
         self.env_steps = 0
+        self.paused = False  # no new requests: a robot moves in real time on this machine
         self.ranges_version = -1  # of the newest data that arrived
 
     @property
@@ -39,6 +40,8 @@ class SimSampler:
 
     def request(self, weights: Any, policy_version: int, randomization: Randomization, wanted_steps: float) -> None:
         """Ask remote runners for more while what is here and under way is below `wanted_steps`, plus some slack."""
+        if self.paused:
+            return
         limit = wanted_steps + SLACK_FRAGMENTS * self.fragment_rows
         while self.env_steps + len(self.pool.in_flight()) * self.fragment_rows < limit:
             if not self.pool.submit("sample", weights, policy_version, randomization, self._fragment_steps):

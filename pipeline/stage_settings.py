@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from robot.settings import Mode
+
 Block = Mapping[str, Any]  # {success, n, low, high, …}; `updates` says how far the measured policy was trained
 
 
@@ -74,6 +76,11 @@ class StageSettings(BaseModel):
     )
     evaluate_episodes: int = Field(
         default=20, ge=0, description="robot episodes of an evaluation in and after this stage"
+    )
+    robot_mode: Mode = Field(
+        default="auto",
+        description="the least careful mode of the robot in this stage: shadow, confirm_each, confirm_episode or auto; "
+        "robot.confirmation may ask for more care",
     )
     demote_below: float | None = Field(
         default=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from robot import durable
@@ -19,8 +20,11 @@ class Confirmer:
         self._question, self._answer = _files(directory)
         self._timeout_s = timeout_s
 
-    def ask(self, question: str) -> str:
-        """Wait for a yes and return who gave it; raises RobotError on a no, or if nobody answers in time."""
+    def ask(self, question: str, interrupted: Callable[[], str] = lambda: "") -> str:
+        """Wait for a yes and return who gave it; raises RobotError on a no, or if nobody answers in time.
+
+        `interrupted` gives a reason to stop waiting, which also means no.
+        """
         number = time.time_ns()
         self._answer.unlink(missing_ok=True)
         durable.write(self._question, json.dumps({"number": number, "question": question}).encode())
@@ -32,6 +36,8 @@ class Confirmer:
                     if reply.get("yes") is True:
                         return str(reply["operator"])
                     raise RobotError(f"{question}: {reply.get('operator', 'somebody')} said no")
+                if why := interrupted():
+                    raise RobotError(f"{question}: not answered, because {why}")
                 time.sleep(LOOK_S)
         finally:
             self._question.unlink(missing_ok=True)

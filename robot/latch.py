@@ -6,10 +6,24 @@ import fcntl
 import json
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from robot import durable
 from robot.interface import RobotError
+
+LOCK = "session.lock"
+
+
+def in_use(directory: Path | str) -> bool:
+    """Whether a live session has the robot whose stop is kept in `directory`."""
+    try:
+        with open(Path(directory) / LOCK, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 class Latch:
@@ -39,7 +53,7 @@ class Latch:
 
     def open(self, who: str) -> None:
         """A session begins to use the robot; raises RobotError while another one does."""
-        lock = open(self._directory / "session.lock", "wb")
+        lock = open(self._directory / LOCK, "wb")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies
         except OSError as error:
@@ -69,6 +83,10 @@ class Latch:
             self._reason, self._kind = reason, kind
             record = {"reason": reason, "kind": kind, "at": time.time()}
             durable.write(self._stop, json.dumps(record).encode())
+
+    def note(self, event: str, **details: Any) -> None:
+        """A line in the safety log that changes nothing: moves outside episodes, and who agreed to what."""
+        durable.append_line(self._log, {"at": time.time(), "event": event, **details})
 
     def recover(self, operator: str) -> None:
         """End the stop; raises RobotError without a name to put in the log."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from envs.history import HistoryStack
 from envs.task import State, Task
 from robot.clock import Clock
-from robot.interface import Observation, Robot, RobotFault, Sent
+from robot.interface import Observation, Robot, RobotError, RobotFault, Sent
 from robot.policy import ExportedPolicy
 from robot.safety import Filtered, SafetyFilter
 from robot.watchdog import Watchdog
@@ -89,12 +91,17 @@ def rollout(
     watchdog: Watchdog | None,
     noise: np.ndarray | None,
     explore: float,
+    *,
+    interrupted: Callable[[], str] = lambda: "",
+    approve: Callable[[np.ndarray], None] | None = None,
+    shadow: bool = False,
 ) -> Recording:
     """Drive an armed robot until the task fails, the time is over, or something stops it.
 
     `noise` (max_steps, action_size) are the standard normals of an exploring policy. The last frame's action
     is what was really sent. The motors are left as they are: the caller holds the robot, whatever happened
-    here.
+    here. `interrupted` gives the reason of a stop from elsewhere, empty while there is none; `approve` is asked
+    before each command, and raises RobotError for a no; in `shadow` nothing is sent.
     """
     record = Recording()
     history = HistoryStack(1, task.history, task.frame_size)
@@ -103,21 +110,38 @@ def rollout(
         state = _state(seen)
         nothing = np.zeros((1, task.action_size), np.float32)
         history.reset(np.ones(1, bool), task.frame(state, nothing))
-        record.stop = safety.unsafe(seen) or (UNFIT_START if task.failed(state)[0] else "")
+        record.stop = safety.unsafe(seen) or (UNFIT_START if task.failed(state)[0] and not shadow else "")
         clock.start()
-        if watchdog:
+        if watchdog and not shadow:
             watchdog.arm()
         for k in range(0 if record.stop else task.max_steps):
             before = history.value
-            action = policy.act(before, None if noise is None else noise[k : k + 1], explore)
+            try:
+                action = policy.act(before, None if noise is None else noise[k : k + 1], explore)
+            except Exception as error:  # whatever a policy may raise, the robot has lost its head
+                record.stop = f"the policy failed: {type(error).__name__}: {error}"
+                break
             if not np.isfinite(action).all():
                 record.stop = "the policy's action is not finite"
                 break
-            filtered = safety.filter(task.command(action)[0], seen, time.monotonic())
-            sent = robot.command(filtered.command)
-            if watchdog:
-                watchdog.feed()
-            safety.sent(sent.command)
+            asked = task.command(action)[0]
+            filtered = safety.filter(asked, seen, time.monotonic())
+            if approve:
+                with _paused(robot, clock, watchdog):
+                    approve(filtered.command)
+                if robot.spec.realtime:  # the world went on meanwhile
+                    filtered = safety.filter(asked, robot.observe(), time.monotonic())
+            record.stop = interrupted()  # a stop from elsewhere, perhaps before the motors were switched on
+            if record.stop:
+                break
+            if shadow:
+                sent = Sent(np.zeros_like(filtered.command), time.monotonic(), ("shadow",))
+            else:
+                sent = robot.command(filtered.command)
+                if watchdog:
+                    watchdog.feed()
+                safety.sent(sent.command)
+            clock.acted(seen.captured_s, sent.sent_s)
             record.asked(before[0], action[0], seen)
             record.went(filtered, sent)
             clock.wait()
@@ -131,10 +155,30 @@ def rollout(
                 break
     except RobotFault as fault:
         record.stop, record.link = str(fault), fault.link
+    except RobotError as refusal:
+        record.stop = str(refusal)
+    except Exception as error:  # whatever it was: a loop that fails in a way nobody foresaw is a stop like any other
+        record.stop = f"the control loop failed: {type(error).__name__}: {error}"
     finally:
         if watchdog:
             watchdog.disarm()
     return record
+
+
+@contextmanager
+def _paused(robot: Robot, clock: Clock, watchdog: Watchdog | None) -> Iterator[None]:
+    """Motors off while a person thinks, where the world does not wait; back on afterwards, unless that was a no."""
+    if not robot.spec.realtime:
+        yield
+        return
+    if watchdog:
+        watchdog.disarm()
+    robot.hold()
+    yield
+    robot.arm()
+    clock.resume()
+    if watchdog:
+        watchdog.arm()
 
 
 def _state(seen: Observation) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from robot.interface import Observation, RobotError
 from robot.settings import JointLimits
 
 VELOCITY_BAND = 0.1  # effort that speeds a joint up fades over the last tenth below its velocity limit
+NO_MOTION = 1e-9  # m: a smaller movement of a point is rounding
 RUNAWAY = 1.5  # a joint this many times faster than its limit is not under control any more
 
 
@@ -23,8 +24,56 @@ class Filtered:
     reasons: tuple[str, ...] = ()
 
 
+class Workspace:
+    """A box for points of the robot, by forward kinematics: `points` maps (1, j) joints to (1, p, 3) m.
+
+    `box` is {axis: (low, high)} in m. Raises RobotError when there is a box and nothing to hold inside it.
+    """
+
+    STEP = 1e-4  # m or rad, of the finite differences
+
+    def __init__(self, box: Mapping[str, tuple[float, float]], points: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._points = points
+        self._axes = ["xyz".index(axis) for axis in box]
+        self._low = np.array([low for low, _ in box.values()])
+        self._high = np.array([high for _, high in box.values()])
+        self._names = list(box)
+
+    def check(self, joints: int) -> None:
+        """Raise RobotError when the task has no point to hold inside a box."""
+        if self._axes and not points_of(self._points, np.zeros(joints)).size:
+            raise RobotError("robot.workspace: a box is given, but the task derives no points; accepted is none ({})")
+
+    def outside(self, position: np.ndarray) -> str:
+        """What is outside the box now, or an empty string."""
+        if not self._axes:
+            return ""
+        at = points_of(self._points, position)[:, self._axes]
+        for k, name in enumerate(self._names):
+            worst = at[:, k][(at[:, k] < self._low[k]) | (at[:, k] > self._high[k])]
+            if worst.size:
+                return f"workspace: {name} = {worst[0]:.3f} is outside [{self._low[k]:g}, {self._high[k]:g}]"
+        return ""
+
+    def outward(self, position: np.ndarray, ahead: np.ndarray, row: int, effort: float) -> bool:
+        """Whether effort on joint `row` drives a point further out that is at the border, or will be at `ahead`."""
+        if not self._axes or effort == 0.0:
+            return False
+        at, soon = (points_of(self._points, q)[:, self._axes] for q in (position, ahead))
+        moved = position.copy()
+        moved[row] += math.copysign(self.STEP, effort)
+        direction = points_of(self._points, moved)[:, self._axes] - at
+        low, high = (at <= self._low) | (soon < self._low), (at >= self._high) | (soon > self._high)
+        return bool(np.any(low & (direction < -NO_MOTION)) or np.any(high & (direction > NO_MOTION)))
+
+
+def points_of(points: Callable[[np.ndarray], np.ndarray], position: np.ndarray) -> np.ndarray:
+    """(p, 3) m of one robot."""
+    return np.asarray(points(np.asarray(position, np.float64)[None]))[0]
+
+
 class SafetyFilter:
-    """Bounds commands (effort, N or N m) by the limits of each joint.
+    """Bounds commands (effort, N or N m) by the limits of each joint and by the workspace.
 
     Whatever is asked: the effort limit is never exceeded; effort grows no faster than its rate (removing
     effort is always allowed at once); a joint at its velocity or position limit, or about to pass the latter
@@ -41,12 +90,15 @@ class SafetyFilter:
         *,
         max_age_s: float = math.inf,
         lookahead_s: float = 0.12,
+        workspace: Workspace | None = None,
     ) -> None:
         for joint in actuated:
             if joint not in limits:
                 raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
+        self._workspace = workspace or Workspace({}, lambda joints: np.zeros((1, 0, 3)))
+        self._workspace.check(len(joints))
         self._period_s, self._max_age_s, self._lookahead_s = period_s, max_age_s, lookahead_s
         self.reset()
 
@@ -71,7 +123,7 @@ class SafetyFilter:
                 return f"joint {name}: position {q:.3f} is outside {list(limit.position)}"
             if abs(v) > RUNAWAY * limit.velocity:
                 return f"joint {name}: velocity {v:.3f} is far beyond {limit.velocity}"
-        return ""
+        return self._workspace.outside(observation.joint_position)
 
     def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
         """Make (u,) efforts safe, given the newest observation and the time on its clock."""
@@ -106,6 +158,10 @@ class SafetyFilter:
             inside = _clip(slower, 0.0 if outward_low else slower, 0.0 if outward_high else slower)
             if inside != slower:
                 why["position"] = None
+            ahead = observation.joint_position + observation.joint_velocity * self._lookahead_s
+            if self._workspace.outward(observation.joint_position, ahead, row, inside):
+                inside = 0.0
+                why["workspace"] = None
             if limit.acceleration is not None and last is not None:
                 measured = (v - last[row]) / self._period_s
                 if abs(measured) > limit.acceleration and inside * measured > 0:

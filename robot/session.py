@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
+import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,22 +19,30 @@ from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
 from robot.latch import Latch
 from robot.ledger import Ledger
+from robot.motion import Moved
+from robot.moves import Moves
+from robot.operator import handlers
 from robot.policy import ExportedPolicy
+from robot.request import Desk
 from robot.rollout import Recording, rollout
-from robot.safety import SafetyFilter
-from robot.settings import RobotSettings
+from robot.safety import SafetyFilter, Workspace
+from robot.settings import MODES, Mode, RobotSettings
+from robot.speed import SpeedBook
 from robot.technician import Technician
 from robot.twin.process import TwinProcess
 from robot.watchdog import Watchdog
 
+TIMING_FILE = "timing.jsonl"  # in real time, the clock of each episode
+
 Purpose = Literal["collection", "evaluation"]
 
 
-class RobotSession:
-    """One robot, one owner. Nothing reaches the motors but through `run_episode`, and so through the filter.
+class RobotSession(Moves):
+    """One robot, one owner. Nothing reaches the motors but episodes, `home` and `jog`, and all through the filter.
 
     A stop (unsafe state, broken link, watchdog, `hold`) truncates the episode, keeps what was recorded, and
-    stays latched across restarts until `recover`. `hold` and `status` may be called from another thread.
+    stays latched across restarts until `recover`. `hold` and `status` may be called from another thread at any
+    time; so may the rest, which waits its turn. Other programs ask through the robot's folder (robot.request).
     """
 
     def __init__(
@@ -51,16 +59,25 @@ class RobotSession:
         self.robot, self.task, self.settings = robot, task, settings
         self.store, self.ledger, self.technician = store, ledger, technician
         self._twin = twin
-        self._state_dir = Path(state_dir)
-        self._latch = Latch(self._state_dir)
+        self.state_dir = Path(state_dir)
+        self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        self._safety = SafetyFilter(spec.limits, task.joints, task.actuated, task.control_period_s, max_age_s=max_age_s)
+        self._safety = SafetyFilter(
+            spec.limits,
+            task.joints,
+            task.actuated,
+            task.control_period_s,
+            max_age_s=max_age_s,
+            workspace=Workspace(settings.workspace, task.workspace_points),
+        )
+        self._speed = SpeedBook(self.state_dir / "reduced_speed.json", settings.reduced_speed)
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
-        self._confirmer = None
-        if settings.confirmation == "confirm_episode":
-            self._confirmer = Confirmer(self._state_dir, settings.confirmation_timeout_s)
+        self._confirmer = Confirmer(self.state_dir, settings.confirmation_timeout_s)
+        self._desk: Desk | None = None
+        self._turn = threading.RLock()  # whoever moves the robot, or brings it back after a stop
+        self.timing: dict[str, Any] = {}  # of the last episode
         self._connected = self._opened = False
         self._interrupted = ""  # why another thread took the motors away
         self._late = False  # that was the watchdog
@@ -83,9 +100,14 @@ class RobotSession:
         self._connected = True
         if self.robot.spec.realtime and self._watchdog is None:
             self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
+        if self._desk is None:
+            self._desk = Desk(self.state_dir, handlers(self))
 
     def close(self) -> None:
         """Leave the robot safe and the session in order; never raises. A stop stays latched."""
+        if self._desk:
+            self._desk.close()
+            self._desk = None
         if self._watchdog:
             self._watchdog.close()
             self._watchdog = None
@@ -107,6 +129,11 @@ class RobotSession:
         return inner
 
     @property
+    def interrupted(self) -> str:
+        """Why another thread took the motors away; empty until then, and again after `recover`."""
+        return self._interrupted
+
+    @property
     def twin_pid(self) -> int | None:
         """Process id of the twin this session started, if it did."""
         return self._twin.pid if self._twin else None
@@ -123,6 +150,10 @@ class RobotSession:
         """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
         if not operator.strip():
             raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
+        with self._turn:
+            self._recover(operator)
+
+    def _recover(self, operator: str) -> None:
         if not self._connected or self.robot.status().state == "disconnected":
             self.robot.disconnect()
             self.connect()
@@ -144,15 +175,16 @@ class RobotSession:
         unclosed.
         """
         allowed = self._twin is not None and self.settings.twin is not None and self.settings.twin.restart
-        if not allowed or self._twin is None or self._latch.kind not in ("link", "unclosed"):
-            return False
-        self.robot.disconnect()
-        if self.technician:
-            self.technician.close()
-        self._twin.restart()
-        self.connect()
-        self.recover("twin-supervisor")
-        return True
+        with self._turn:
+            if not allowed or self._twin is None or self._latch.kind not in ("link", "unclosed"):
+                return False
+            self.robot.disconnect()
+            if self.technician:
+                self.technician.close()
+            self._twin.restart()
+            self.connect()
+            self.recover("twin-supervisor")
+            return True
 
     def run_episode(
         self,
@@ -164,75 +196,114 @@ class RobotSession:
         episode: int = 0,
         round_id: str = "",
         policy_version: int | None = None,
+        mode: Mode = "auto",
     ) -> RobotEpisode:
         """One episode from the task's starting state (seed, world, episode); durable in the store on return.
 
-        Raises RobotError while the robot is stopped or not connected, when the policy does not fit the task,
-        or when a person says no. A fault on the way is not raised: it ends the episode with `meta.stop`. An
-        episode that ends before its first step has no rows and is not stored.
+        `mode` may ask for more care than the settings, never for less. In shadow mode nothing is sent, nobody is
+        asked to prepare the robot, and the episode is void. Raises RobotError while the robot is stopped or not
+        connected, when the policy does not fit the task, or when a person says no. A fault on the way is not
+        raised: it ends the episode with `meta.stop`. An episode that ends before its first step has no rows and
+        is not stored.
         """
-        self._check(policy)
-        if self._confirmer:
-            self._confirmer.ask(f"{purpose} episode {len(self.store)} with policy version {policy.version}")
-        random = KeyedRandom(seed)
-        noise = None
-        if purpose == "collection":
-            steps = np.arange(self.task.max_steps)
-            worlds = np.full_like(steps, world)
-            noise = random.normal("explore", worlds, episode, self.task.action_size, steps)
-        self._safety.reset(self._speed(policy.run))
-        self._clock.start()
-        try:
-            recording = self._fly(policy, noise, random, world, episode)
-            robot_s = self._clock.elapsed_s
-        finally:
-            held = self._release()
-        stop, link = self._judge(recording, held)
-        if stop:
-            self._latch.stop(stop, "link" if link else "unsafe")
-        columns = recording.columns(self.task)
-        late = self.robot.spec.realtime and self._clock.p99_ms > self.settings.max_lateness_ms
-        meta = EpisodeMeta(
-            episode_id=self.store.next_id(self.settings.name),
-            robot=self.settings.name,
-            purpose=purpose,
-            success=not stop and self._succeeded(columns),
-            episode_return=float(columns["reward"].sum()),
-            steps=len(recording),
-            robot_s=robot_s,
-            stop=stop,
-            void=link or late,
-            seed=seed,
-            world=world,
-            episode=episode,
-            round_id=round_id,
-            policy_version=policy.version if policy_version is None else policy_version,
-            policy_run=policy.run,
-            lateness_p99_ms=self._clock.p99_ms,
-            overruns=self._clock.overruns,
-        )
-        return self._keep(RobotEpisode(meta, columns))
+        with self._turn:
+            self._check(policy)
+            mode = self.mode(mode)
+            what = f"{purpose} episode {len(self.store)} with policy version {policy.version}"
+            if mode == "confirm_episode":
+                self._latch.note("agreed", what=what, operator=self._confirmer.ask(what, lambda: self.interrupted))
+            random = KeyedRandom(seed)
+            noise = self._noise(random, world, episode) if purpose == "collection" else None
+            self._clock.start()
+            try:
+                recording = self._fly(policy, noise, random, world, episode, mode)
+                robot_s = self._clock.elapsed_s
+            finally:
+                held = self._release() if mode != "shadow" else ""
+            stop, link = self._judge(recording, held)
+            if stop and (mode != "shadow" or self._interrupted):
+                self._latch.stop(stop, "link" if link else "unsafe")
+            columns = recording.columns(self.task)
+            late = self.robot.spec.realtime and self._clock.p99_ms > self.settings.max_lateness_ms
+            meta = EpisodeMeta(
+                episode_id=self.store.next_id(self.settings.name),
+                robot=self.settings.name,
+                purpose=purpose,
+                success=not stop and mode != "shadow" and self._succeeded(columns),
+                episode_return=float(columns["reward"].sum()),
+                steps=len(recording),
+                robot_s=robot_s,
+                stop=stop,
+                void=link or late or mode == "shadow",
+                seed=seed,
+                world=world,
+                episode=episode,
+                round_id=round_id,
+                policy_version=policy.version if policy_version is None else policy_version,
+                policy_run=policy.run,
+                lateness_p99_ms=self._clock.p99_ms,
+                overruns=self._clock.overruns,
+            )
+            return self._keep(RobotEpisode(meta, columns), counts=mode != "shadow")
 
-    def _check(self, policy: ExportedPolicy) -> None:
-        """Raise RobotError unless this policy may move the robot now."""
+    def _noise(self, random: KeyedRandom, world: int, episode: int) -> np.ndarray:
+        steps = np.arange(self.task.max_steps)
+        return random.normal("explore", np.full_like(steps, world), episode, self.task.action_size, steps)
+
+    def mode(self, asked: Mode = "auto") -> Mode:
+        """The more careful of what is asked and what the settings say."""
+        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
+
+    def _check(self, policy: ExportedPolicy | None = None) -> None:
+        """Raise RobotError unless the robot may move now, and this policy may move it."""
         name = self.settings.name
         if self._latch.reason:
             raise RobotError(f"the robot {name} is stopped: {self._latch.reason}; recover it first")
         if not self._connected:
             raise RobotError(f"the robot {name} is not connected")
-        policy.check(self.task)
+        if policy is not None:
+            policy.check(self.task)
 
     def _fly(
-        self, policy: ExportedPolicy, noise: np.ndarray | None, random: KeyedRandom, world: int, episode: int
+        self,
+        policy: ExportedPolicy,
+        noise: np.ndarray | None,
+        random: KeyedRandom,
+        world: int,
+        episode: int,
+        mode: Mode,
     ) -> Recording:
         """From the starting state to whatever ends the episode; the motors are left as they are."""
+        shadow = mode == "shadow"
+        if self.settings.home is not None and not shadow:
+            moved = self._move(self._plan(lambda at: self._home()), "home")
+            if moved.stop:
+                return Recording(stop=moved.stop, link=moved.link)
+        self._safety.reset(self._speed.scale(policy.run))
         try:
-            self._prepare(random, world, episode)
+            if not shadow:
+                self._prepare(random, world, episode)
         except RobotFault as fault:
             return Recording(stop=str(fault), link=fault.link)
-        clock, dog, explore = self._clock, self._watchdog, self.settings.explore
         with urgent(self.robot.spec.realtime):
-            return rollout(self.robot, self.task, policy, self._safety, clock, dog, noise, explore)
+            return rollout(
+                self.robot,
+                self.task,
+                policy,
+                self._safety,
+                self._clock,
+                self._watchdog,
+                noise,
+                self.settings.explore,
+                interrupted=lambda: self.interrupted,
+                approve=self._approve if mode == "confirm_each" else None,
+                shadow=shadow,
+            )
+
+    def _approve(self, command: np.ndarray) -> None:
+        """Ask a person about one command; raises RobotError for a no."""
+        values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(self.task.actuated, command, strict=True))
+        self._confirmer.ask(f"send {values} (N or N m) for one period", lambda: self.interrupted)
 
     def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
         """Judged by the task from the last measured state, and from as many before it as it asks for."""
@@ -243,13 +314,17 @@ class RobotSession:
         held = State(columns["joint_position"][steps - hold :], columns["joint_velocity"][steps - hold :])
         return bool(self.task.holding(held).all())
 
-    def _keep(self, episode: RobotEpisode) -> RobotEpisode:
+    def _keep(self, episode: RobotEpisode, counts: bool) -> RobotEpisode:
         """Durable first, then the books. Without a single step there is nothing to keep."""
         meta = episode.meta
         if meta.steps:
             self.store.append(episode)
             self.ledger.book(meta.purpose, meta.robot_s, meta.episode_id)
-            self._count(meta.policy_run)
+            if counts:
+                self._speed.count(meta.policy_run)
+        self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
+        if self.robot.spec.realtime and meta.steps:
+            durable.append_line(self.state_dir / TIMING_FILE, self.timing)
         return episode
 
     def _prepare(self, random: KeyedRandom, world: int, episode: int) -> None:
@@ -266,11 +341,13 @@ class RobotSession:
             held = self.robot.hold()
         except RobotFault as fault:
             return str(fault)
+        except Exception as error:  # a driver's own mistake must not keep the stop from being latched
+            return f"the motors could not be switched off: {type(error).__name__}: {error}"
         if held.motors_off or (held.still and self.robot.spec.stop != "torque_off"):
             return ""
         return "the motors did not go off at the end of the episode"
 
-    def _judge(self, recording: Recording, held: str) -> tuple[str, bool]:
+    def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
         """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""
         if self._interrupted:
             return self._interrupted, self._late
@@ -280,31 +357,8 @@ class RobotSession:
 
     def _expired(self) -> None:
         """The watchdog's thread: motors off first, reasons later."""
-        with suppress(RobotFault):
+        with suppress(Exception):
             self.robot.hold()
         self._late = not self._interrupted
         limit = f"{self.settings.watchdog_ms:g} ms"
         self._interrupted = self._interrupted or f"the watchdog stopped the robot: no fresh command within {limit}"
-
-    @property
-    def _speed_file(self) -> Path:
-        return self._state_dir / "reduced_speed.json"
-
-    def _episodes_of(self) -> dict[str, int]:
-        if not self._speed_file.exists():
-            return {}
-        try:
-            return {str(run): int(count) for run, count in json.loads(self._speed_file.read_text()).items()}
-        except (ValueError, AttributeError, TypeError):
-            return {}  # counting anew only means going slower
-
-    def _speed(self, run: str) -> float:
-        """The velocity scale for the next episode of a policy of this run."""
-        reduced = self.settings.reduced_speed
-        return reduced.scale if self._episodes_of().get(run, 0) < reduced.episodes else 1.0
-
-    def _count(self, run: str) -> None:
-        counts = self._episodes_of()
-        if counts.get(run, 0) < self.settings.reduced_speed.episodes:
-            counts[run] = counts.get(run, 0) + 1
-            durable.write(self._speed_file, json.dumps(counts).encode())

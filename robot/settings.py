@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Mode = Literal["shadow", "confirm_each", "confirm_episode", "auto"]
+MODES: tuple[Mode, ...] = get_args(Mode)  # the most careful first
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -33,6 +36,9 @@ class JointLimits(_Frozen):
         default=None,
         description="m/s^2 or rad/s^2, as measured; no effort that adds to more (null: not watched)",
     )
+    jerk: Positive | None = Field(
+        default=None, description="m/s^3 or rad/s^3 of a planned move (null: what robot.motion says)"
+    )
 
     @field_validator("position")
     @classmethod
@@ -58,6 +64,19 @@ class ReducedSpeed(_Frozen):
 
     scale: float = Field(default=0.5, gt=0, le=1, description="multiplies the velocity limits")
     episodes: int = Field(default=3, ge=0, description="how many, counted for each run and across restarts")
+
+
+class MotionSettings(_Frozen):
+    """How the robot moves by itself: homing, resets and jogging. A jerk-limited plan, followed through the filter."""
+
+    velocity: Positive = Field(default=0.25, description="m/s or rad/s of a planned move, at most the joint's limit")
+    acceleration: Positive = Field(default=0.5, description="m/s^2 or rad/s^2 of a planned move")
+    jerk: Positive = Field(default=2.0, description="m/s^3 or rad/s^3 of a planned move")
+    stiffness: Positive = Field(default=16.0, description="N/m or N m/rad: effort for each unit of position error")
+    damping: float = Field(default=8.0, ge=0, description="N s/m or N m s/rad: effort for each unit of velocity error")
+    integral: float = Field(default=8.0, ge=0, description="N/(m s) or N m/(rad s): what overcomes friction")
+    tolerance: Positive = Field(default=0.05, description="m or rad from the target that counts as arrived")
+    patience_s: Positive = Field(default=6.0, description="after the plan's end, how long to wait until it has arrived")
 
 
 class TwinSettings(_Frozen):
@@ -119,13 +138,24 @@ class RobotSettings(_Frozen):
     twin: TwinSettings | None = Field(
         default_factory=TwinSettings, description="the stand-in for a robot without a port (null: none)"
     )
-    confirmation: Literal["auto", "confirm_episode"] = Field(
-        default="auto", description="confirm_episode: a person agrees to each episode"
+    confirmation: Mode = Field(
+        default="auto",
+        description="shadow: observe, send nothing; confirm_each: a person agrees to each command; confirm_episode: to "
+        "each episode; auto. A stage may ask for more care, never for less",
     )
     confirmation_timeout_s: Positive = Field(default=120.0, description="no answer by then means no")
     reduced_speed: ReducedSpeed = Field(
         default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
     )
+    workspace: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="[low, high] m for the points the task derives from the joints (empty: the joints' limits alone)",
+    )
+    home: dict[str, float] | None = Field(
+        default=None,
+        description="m or rad of actuated joints; driven there before each episode (null: starts as it stands)",
+    )
+    motion: MotionSettings = Field(default_factory=MotionSettings, description="planned moves: homing and jogging")
     watchdog_ms: float = Field(default=100.0, ge=20, le=2540, description="no fresh command for so long: motors off")
     max_age_ms: Positive = Field(default=60.0, description="an older observation is answered with zero effort")
     max_lateness_ms: Positive = Field(
@@ -140,6 +170,25 @@ class RobotSettings(_Frozen):
         if isinstance(data, dict) and not data.get("limits"):
             raise ValueError(NO_LIMITS)
         return data
+
+    @field_validator("workspace")
+    @classmethod
+    def _box(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for axis, (low, high) in value.items():
+            if axis not in ("x", "y", "z"):
+                raise ValueError(f"{axis}: no such axis; accepted are x, y and z")
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"{axis}: [{low}, {high}] is no interval; accepted is [low, high] with low < high")
+        return value
+
+    @model_validator(mode="after")
+    def _home_is_inside(self) -> RobotSettings:
+        for joint, target in (self.home or {}).items():
+            limit = self.limits.get(joint)
+            if limit is None or not limit.position[0] <= target <= limit.position[1]:
+                accepted = f"a position inside {list(limit.position)}" if limit else "a joint of robot.limits"
+                raise ValueError(f"home.{joint}: {target} given; accepted is {accepted}")
+        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> RobotSettings:

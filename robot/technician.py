@@ -42,9 +42,12 @@ class SocketTechnician:
     def ping(self) -> dict[str, Any]:
         return self._ask(do="ping")
 
-    def record(self) -> dict[str, Any]:
-        """What the twin itself recorded: events of the motors and the true state, for tests and demos."""
-        return self._ask(do="record")
+    def record(self, since_s: float = 0.0) -> dict[str, Any]:
+        """What the twin itself recorded: events of the motors and the true state, for tests and demos.
+
+        `since_s`: only events from then on, of the monotonic clock.
+        """
+        return self._ask(do="record", since_s=since_s)
 
     def close(self) -> None:
         if self._socket is not None:

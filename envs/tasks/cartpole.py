@@ -114,6 +114,12 @@ class Cartpole(Task):
     def true_state_scale(self) -> np.ndarray:
         return np.array([1.5, 4.0, 1.0, 0.5], np.float32)
 
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        """The cart: the rail is the x axis."""
+        points = np.zeros((len(joint_position), 1, 3))
+        points[:, 0, 0] = joint_position[:, 0]
+        return points
+
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         x, angle = state.joint_position[:, 0], state.joint_position[:, 1]
         return (1.0 - x**2 - angle**2 - 0.05 * np.clip(action[:, 0], -1, 1) ** 2).astype(np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass, field, replace
@@ -36,11 +37,15 @@ LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
 @dataclass
 class _Progress:
     round: RobotRound
+    client: str = ""
     episodes: list[EpisodeMeta] = field(default_factory=list)  # flown and durable
+    shadowed: int = 0  # episodes in which the robot only watched: none of them counts, and as many are enough
 
     @property
     def finished(self) -> bool:
         flown = len(self.episodes)
+        if self.shadowed >= self.round.episodes:
+            return True
         if flown >= self.round.episodes or self.round.stop is None:
             return flown >= self.round.episodes
         return self.round.stop.settled(sum(e.success for e in self.episodes), flown) is not None
@@ -85,7 +90,7 @@ class RobotActor:
         self._rounds: dict[str, _Progress] = {}
         self._closing = threading.Event()
         self._wake = threading.Event()
-        self._busy = False
+        self._busy = self._in_round = False
         self._thread = threading.Thread(target=self._run, name="robot-rounds", daemon=True)
         self._thread.start()
 
@@ -97,7 +102,7 @@ class RobotActor:
         """Queue a round; a round already known is left as it is."""
         with self._lock:
             if order.round_id not in self._rounds:
-                self._rounds[order.round_id] = _Progress(order)
+                self._rounds[order.round_id] = _Progress(order, client)
                 self._queue.put(client, order.round_id, urgent=order.purpose == "collection")
         self._wake.set()
 
@@ -154,12 +159,25 @@ class RobotActor:
                 if round_id is None:
                     self._wait()
                 else:
-                    self._run_round(self._rounds[round_id])
+                    self._run_and_keep(round_id)
             except Exception as error:  # noqa: BLE001  the thread must outlive any fault, with the robot stopped
                 log.exception("a robot round failed")
                 self._error = str(error)
                 if self._session is not None:
                     self._session.hold(f"{type(error).__name__}: {error}")
+
+    def _run_and_keep(self, round_id: str) -> None:
+        """A round that a fault or a person's no ended goes on once the robot is recovered."""
+        progress = self._rounds[round_id]
+        self._in_round = True
+        try:
+            self._run_round(progress)
+        except Exception:
+            with self._lock:
+                self._queue.put(progress.client, round_id, urgent=True)
+            raise
+        finally:
+            self._in_round = False
 
     def _open(self) -> None:
         try:
@@ -191,15 +209,21 @@ class RobotActor:
                 self._wait()
                 continue
             self._busy = True
-            episode = session.run_episode(
-                policy,
-                purpose=order.purpose,
-                seed=order.seed,
-                world=order.first_world + len(progress.episodes),
-                round_id=order.round_id,
-                policy_version=order.policy_version,
-            )
-            self._busy = False
+            try:
+                episode = session.run_episode(
+                    policy,
+                    purpose=order.purpose,
+                    seed=order.seed,
+                    world=order.first_world + len(progress.episodes),
+                    round_id=order.round_id,
+                    policy_version=order.policy_version,
+                    mode=order.mode,
+                )
+            finally:
+                self._busy = False
+            if session.mode(order.mode) == "shadow":
+                progress.shadowed += 1
+                continue
             if episode.meta.void or not episode.meta.steps:  # kept and marked, but no measure of the policy
                 voids += 1
                 if voids >= MAX_VOIDS_IN_A_ROW:
@@ -214,12 +238,14 @@ class RobotActor:
 
     def _status(self) -> dict[str, Any]:
         if self._session is None:
-            return {"state": "disconnected", "reason": self._error}
+            return {"state": "disconnected", "reason": self._error, "realtime_round": ""}
         status = self._session.status()
+        busy = self._in_round and self._settings.mode == "realtime"
         return {
             "state": status.state,
             "reason": status.reason or self._error,
             "ledger": self._session.ledger.metrics(),
+            "realtime_round": socket.gethostname() if busy else "",
         }
 
     def _digest(self, meta: EpisodeMeta) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from robot.drivers.dynamixel_link import Link
 from robot.interface import Held, Observation, RobotError, RobotFault, RobotSpec, Sent, Status
 from robot.settings import RobotSettings
 
-OPERATING_MODE, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT = 11, 64, 70, 98, 102
+OPERATING_MODE, CURRENT_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT = 11, 38, 64, 70, 98, 102
 CURRENT_CONTROL = 0
+MOST_UNITS = 0x7FFF
 BLOCK, BLOCK_SIZE = 98, 38  # bus watchdog up to and with present position
 BLOCK_FORMAT = struct.Struct("<B3xh24xii")  # watchdog, goal current, velocity, position at 98, 102, 128, 132
 TICK_RAD = 2 * math.pi / 4096
@@ -104,13 +105,29 @@ class DynamixelRobot:
                 for _, servo, _ in self._motors:
                     link.write(servo, BUS_WATCHDOG, 1, 0)
                     link.write(servo, OPERATING_MODE, 1, CURRENT_CONTROL)
+                self._check_units(link)
             except RobotFault as error:
                 self.disconnect()
+                if not error.link:
+                    raise RobotError(f"robot.servos: {error}") from error
                 raise RobotError(
                     f"robot.port: no robot answers on {self._port} ({error}); accepted is a powered bus with "
                     f"servos {', '.join(map(str, self._ids))} at {self._settings.baud} baud"
                 ) from error
             self._trouble = ""
+
+    def _check_units(self, link: Link) -> None:
+        """Refuse an effort limit that the servo could never be asked for: then the units are wrong."""
+        for (_, servo, unit), joint in zip(self._motors, self.spec.actuated, strict=True):
+            most, accepted = self.spec.limits[joint].effort / unit, link.read(servo, CURRENT_LIMIT, 2)
+            if not accepted:
+                raise RobotFault(f"{joint}: servo {servo} has a current limit of 0; accepted is one that may drive")
+            if most > accepted + 0.5:
+                least = self.spec.limits[joint].effort / accepted
+                raise RobotFault(
+                    f"{joint}: its effort limit is {most:.0f} units of goal current, and servo {servo} takes "
+                    f"{accepted}; accepted is an effort_per_unit of at least {least:.4g}, or a lower limit"
+                )
 
     def arm(self) -> None:
         with self._lock:
@@ -159,6 +176,8 @@ class DynamixelRobot:
         """Round towards zero to whole units, so that what is sent never exceeds what was allowed."""
         values = command.tolist()
         units = [int(v / unit + math.copysign(1e-9, v)) for v, (_, _, unit) in zip(values, self._motors, strict=True)]
+        if any(abs(n) > MOST_UNITS for n in units):  # it would arrive as something else
+            raise RobotFault(f"{units} units of goal current asked; the register holds at most {MOST_UNITS}")
         with self._lock:
             link = self._line()
             if not self._armed:

@@ -7,6 +7,7 @@ import select
 import struct
 import termios
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from dynamixel_sdk import COMM_SUCCESS, PortHandler, Protocol2PacketHandler
@@ -146,6 +147,7 @@ class Link:
         except (OSError, termios.error) as problem:
             raise self._lost(problem) from problem
         self._check(servo, f"read {address}", result, error)
+        self._whole(servo, f"read {address}", data, size)
         return int.from_bytes(bytes(data[:size]), "little")
 
     def write(self, servo: int, address: int, size: int, value: int) -> None:
@@ -166,6 +168,7 @@ class Link:
             for servo in servos:
                 data, result, error = packets.readRx(port, servo, size)
                 self._check(servo, f"sync read {address}", result, error)
+                self._whole(servo, f"sync read {address}", data, size)
                 blocks.append(bytes(data))
         except (OSError, termios.error) as problem:
             raise self._lost(problem) from problem
@@ -190,6 +193,14 @@ class Link:
         if error:
             text = self._packets.getRxPacketError(error).removeprefix("[RxPacketError] ")
             raise RobotFault(f"servo {servo} on {self._name}: {what} was refused: {text}")
+
+    def _whole(self, servo: int, what: str, data: Sequence[int], size: int) -> None:
+        """An intact answer of the wrong size belongs to another question: a late one, on a line that loses packets."""
+        if len(data) != size:
+            self.errors += 1
+            raise RobotFault(
+                f"servo {servo} on {self._name}: {what}: {len(data)} bytes where {size} were asked", link=True
+            )
 
     def _lost(self, problem: Exception) -> RobotFault:
         self.errors += 1

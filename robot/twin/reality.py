@@ -112,7 +112,9 @@ class Reality:
             return
         if any(motor.torque for _, motor in self._motors):
             efforts = [axis.unit * self._goal(motor) for axis, motor in self._motors]
-            self.events.append({"at_s": time.monotonic(), "event": "goal", "efforts": efforts})
+            position, velocity = self.model.state
+            goal = {"efforts": efforts, "position": position, "velocity": velocity}
+            self.events.append({"at_s": time.monotonic(), "event": "goal", **goal})
             self.model.push(*efforts)
             if self._held:
                 self._held = False

@@ -162,7 +162,7 @@ class TwinServer:
                 }
                 return {
                     "ok": True,
-                    "events": list(reality.events),
+                    "events": [e for e in reality.events if e["at_s"] >= float(request.get("since_s", 0.0))],
                     "state": state,
                     "corrupt": reality.bus.corrupt,
                 }

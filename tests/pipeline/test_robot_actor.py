@@ -12,6 +12,7 @@ from pipeline.actors.robot_actor import FairQueue, RobotActor
 from pipeline.export import export_policy
 from pipeline.robot_link import RobotRound
 from pipeline.rounds import SequentialStop
+from robot.interface import RobotError
 from robot.settings import JointLimits, RobotSettings
 
 TASK = make_task("cartpole")
@@ -115,3 +116,33 @@ def test_clients_take_turns():
     queue.put("a", "now", urgent=True)
     queue.put("b", "b1")
     assert [queue.get() for _ in range(6)] == ["now", "b1", "a1", "a2", "a3", None]
+
+
+def test_in_shadow_a_round_ends_with_nothing_sent_and_nothing_counted(actor):
+    robot = actor()
+    robot.submit("a", order("r1", episodes=2, mode="shadow"))
+    assert finish(robot, {"r1": 0})["r1"] == []
+    technician = robot._session.technician
+    assert [e["event"] for e in technician.record()["events"] if e["event"] in ("goal", "motor on")] == []
+    metas = robot._session.store.list()
+    assert len(metas) == 2 and all(meta.void and not meta.success for meta in metas)
+
+
+def test_a_round_that_a_stop_broke_off_goes_on_after_a_recovery(actor, monkeypatch):
+    robot = actor()
+    session, real = robot._session, robot._session.run_episode
+    failures = [RobotError("nobody answered")]
+
+    def fail_once(*arguments, **keys):
+        if failures:
+            raise failures.pop()
+        return real(*arguments, **keys)
+
+    monkeypatch.setattr(session, "run_episode", fail_once)
+    robot.submit("a", order("r1", episodes=2))
+    while robot.status()["state"] != "stopped":
+        time.sleep(0.01)
+    assert robot.poll({"r1": 0})[0][0].episodes == []
+    robot.recover("Ada")
+    assert len(finish(robot, {"r1": 0})["r1"]) == 2
+    assert robot.status()["realtime_round"] == ""  # the world waits in lockstep

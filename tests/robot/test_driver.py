@@ -102,3 +102,22 @@ def test_status_and_disconnect_never_raise(task, make_settings):
     robot.disconnect()
     with pytest.raises(RobotFault, match="not connected"):
         robot.observe()
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 0.1, 0.8])
+def test_an_effort_limit_beyond_what_the_servo_accepts_is_refused(tmp_path, task, make_settings, lockstep, factor):
+    servos = dict(make_settings().servos)
+    servos["slider"] = servos["slider"].model_copy(update={"effort_per_unit": 0.005 * factor})
+    with pytest.raises(RobotError, match="slider.*effort_per_unit of at least 0.005"):
+        make_robot(make_settings(port=lockstep.port, twin=None, servos=servos), task).connect()
+
+
+def test_more_units_than_the_register_holds_never_go_out(task, make_settings, lockstep):
+    robot = make_robot(make_settings(port=lockstep.port, twin=None), task)
+    robot.connect()
+    robot.arm()
+    for force in (170.0, -170.0, 1e30):
+        with pytest.raises(RobotFault, match="register holds"):
+            robot.command(np.array([force]))
+    robot.hold()
+    robot.disconnect()

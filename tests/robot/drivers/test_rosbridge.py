@@ -90,7 +90,7 @@ def test_another_client_sees_and_drives_the_same_robot(twins):
         trigger("/robot/dance")
     ros.close()
     events = goals(twin)[before:]
-    assert [e["force_n"] for e in events if e["event"] == "goal"] == [2.5]
+    assert [e["efforts"] for e in events if e["event"] == "goal"] == [[2.5]]
     assert events[-1]["event"] == "motor off"
 
 

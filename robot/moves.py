@@ -1,0 +1,138 @@
+"""What a session does by itself, outside episodes: homing, jogging and excitation, on the same path to the motors."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from envs.task import State, Task
+from robot.clock import Clock, urgent
+from robot.interface import Observation, Robot, RobotError, RobotFault
+from robot.latch import Latch
+from robot.ledger import Ledger
+from robot.motion import Moved, excite, move
+from robot.rollout import Recording
+from robot.safety import SafetyFilter
+from robot.settings import RobotSettings
+from robot.technician import Technician
+from robot.watchdog import Watchdog
+
+Common = tuple[Robot, SafetyFilter, Clock, Watchdog | None]
+Motion = Callable[[Common, Callable[[], str]], Moved]
+
+
+class Moves(ABC):
+    """The part of a RobotSession that moves the robot without a policy."""
+
+    robot: Robot
+    task: Task
+    settings: RobotSettings
+    ledger: Ledger
+    technician: Technician | None
+    _latch: Latch
+    _safety: SafetyFilter
+    _clock: Clock
+    _watchdog: Watchdog | None
+    _turn: threading.RLock
+
+    @property
+    @abstractmethod
+    def interrupted(self) -> str:
+        """Why another thread took the motors away; empty until then, and again after `recover`."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise RobotError unless the robot may move now."""
+
+    @abstractmethod
+    def _release(self) -> str:
+        """Motors off; returns what went wrong with that."""
+
+    @abstractmethod
+    def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
+        """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""
+
+    def home(self, operator: str = "") -> Moved:
+        """Drive the actuated joints to `settings.home` (default: the middle of their range); motors off afterwards.
+
+        A jerk-limited plan at reduced speed, through the filter. Raises RobotError while the robot is stopped or
+        in shadow mode; a fault on the way is a stop, in the result and latched.
+        """
+        return self._drive("home", self._plan(lambda at: self._home()), operator)
+
+    def jog(self, joint: str, by: float, operator: str) -> Moved:
+        """Move one actuated joint by so many m or rad, as `home` does."""
+        if joint not in self.task.actuated:
+            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(self.task.actuated)}")
+        if not operator.strip():
+            raise RobotError("jog: no operator given; accepted is the name of who moves the robot")
+        change = np.array([by if name == joint else 0.0 for name in self.task.actuated])
+        return self._drive(f"jog {joint} by {by:g}", self._plan(lambda at: at + change), operator)
+
+    def excite(
+        self,
+        command: Callable[[int], np.ndarray],
+        heard: Callable[[int, float, Observation], None],
+        steps: int,
+        start: State | None = None,
+        noise_seed: int = 0,
+        what: str = "excitation",
+    ) -> Moved:
+        """Send `command(k)` for `steps` periods as `robot.motion.excite` does, at reduced speed, booked and logged.
+
+        Where there is a technician, `start` is set first. Raises RobotError as `home` does, and when it ended early.
+        """
+        if self.technician and start is not None:
+            self.technician.reset(start, noise_seed)
+        moved = self._drive(what, lambda common, stop: excite(*common, command, heard, steps, stop), "")
+        if moved.stop:
+            raise RobotError(f"{what}: stopped: {moved.stop}")
+        return moved
+
+    def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
+        return lambda common, stop: move(*common, target, self.settings.motion, stop)
+
+    def _drive(self, what: str, motion: Motion, operator: str) -> Moved:
+        """A planned move on its own: checked, booked and logged."""
+        if not self._turn.acquire(blocking=False):
+            raise RobotError(f"{what}: an episode is under way; hold the robot or wait for its end")
+        try:
+            self._check()
+            if self.settings.confirmation == "shadow":
+                raise RobotError(f"{what}: the robot is in shadow mode, and nothing is sent; accepted is another mode")
+            moved = self._move(motion, what, operator)
+            if moved.stop:
+                self._latch.stop(moved.stop, "link" if moved.link else "unsafe")
+            return moved
+        finally:
+            self._turn.release()
+
+    def _move(self, motion: Motion, what: str, operator: str = "") -> Moved:
+        """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
+        self._safety.reset(self.settings.reduced_speed.scale)
+        self._clock.start()
+        moved = Moved()
+        try:
+            self.robot.arm()
+            with urgent(self.robot.spec.realtime):
+                common = self.robot, self._safety, self._clock, self._watchdog
+                moved = motion(common, lambda: self.interrupted)
+        except RobotFault as fault:
+            moved.stop, moved.link = str(fault), fault.link
+        finally:
+            seconds = self._clock.elapsed_s
+            held = self._release()
+        moved.stop, moved.link = self._judge(moved, held)
+        self.ledger.book("reset", seconds, what)
+        details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
+        self._latch.note("move", what=what, operator=operator, **details)
+        return moved
+
+    def _home(self) -> np.ndarray:
+        """(u,) where home is, m or rad."""
+        home = self.settings.home or {}
+        limits = self.robot.spec.limits
+        return np.array([home.get(name, sum(limits[name].position) / 2) for name in self.task.actuated])
