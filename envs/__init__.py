@@ -1,13 +1,16 @@
-"""Simulated worlds for sim-to-real training; importing it registers "sim2real/Cartpole-v0" with Gymnasium."""
+"""Simulated worlds for sim-to-real training; importing it registers each task as "sim2real/NAME-v0"."""
 
 import gymnasium
 
-_ID = "sim2real/Cartpole-v0"
-
-if _ID not in gymnasium.registry:
-    gymnasium.register(
-        _ID,
-        entry_point="envs.env:TaskEnv",
-        vector_entry_point="envs.env:make_vector",
-        kwargs={"task": "cartpole"},
-    )
+for _id, _task in (
+    ("sim2real/Cartpole-v0", "cartpole"),
+    ("sim2real/Reach-v0", "reach"),
+    ("sim2real/Push-v0", "push"),
+):
+    if _id not in gymnasium.registry:
+        gymnasium.register(
+            _id,
+            entry_point="envs.env:TaskEnv",
+            vector_entry_point="envs.env:make_vector",
+            kwargs={"task": _task},
+        )

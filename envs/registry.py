@@ -6,7 +6,11 @@ from importlib import import_module
 
 from envs.task import Task
 
-TASKS = {"cartpole": "envs.tasks.cartpole:Cartpole"}  # name in configurations -> module:Class
+TASKS = {  # name in configurations -> module:Class
+    "cartpole": "envs.tasks.cartpole:Cartpole",
+    "reach": "envs.tasks.reach:Reach",
+    "push": "envs.tasks.push:Push",
+}
 
 
 class TaskError(ValueError):

@@ -14,10 +14,11 @@ def test_every_task_is_consistent(name):
     task = make_task(name)
     assert isinstance(task, Task) and task.name == name
     assert len(task.frame_scale) == task.frame_size
-    assert len(task.true_state_scale()) == 2 * len(task.joints)
+    assert len(task.true_state_scale()) == task.state_size
     assert set(task.scene.bindings) <= set(task.parameters.names)
     assert task.scene.joints == task.joints and task.scene.actuated == task.actuated
     by_effects = {name for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters}
+    by_effects |= {task.period_jitter} - {None}
     assert by_effects | set(task.scene.bindings) == set(task.parameters.names)  # every parameter acts somewhere
     assert not by_effects & set(task.scene.bindings)
     low, high = task.adr_thresholds
@@ -32,7 +33,7 @@ def test_a_class_of_ones_own_by_name():
 def test_unknown_tasks_give_a_sentence(name):
     with pytest.raises(TaskError) as error:
         make_task(name)
-    assert f"'{name}'" in str(error.value) and "accepted is cartpole or 'module:Class'" in str(error.value)
+    assert f"'{name}'" in str(error.value) and "accepted is cartpole, " in str(error.value)
 
 
 def test_what_is_no_task_gives_a_sentence():
