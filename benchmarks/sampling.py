@@ -244,9 +244,8 @@ def _loading(options: Any) -> dict[str, Any]:
     tip's joints) did in the end.
     """
     task, n = make_task(options.task[0]), min(options.worlds, 8)
-    fingers = ("panda_leftfinger", "panda_rightfinger")
     scene = task.scene
-    stock_scene = replace(scene, loading=STOCK, link_friction=dict.fromkeys(fingers, 1.0))
+    stock_scene = replace(scene, loading=STOCK, link_contact={})
     stock = type("Stock", (type(task),), {"scene": stock_scene})()
     uniform = np.random.default_rng(0).uniform(size=(n, task.initial_size))
     start, values = task.initial(uniform), np.tile(task.parameters.nominal, (n, 1))

@@ -93,9 +93,8 @@ def load(client: int, scene: Scene) -> Handles:
     for joint, info in zip(count, infos, strict=True):
         force = info[10] if info[1].decode() in scene.locked else 0.0
         p.setJointMotorControl2(robot, joint, p.VELOCITY_CONTROL, force=force, physicsClientId=client)
-    for link, friction in scene.link_friction.items():
-        index = handles.link(link, scene.urdf)
-        p.changeDynamics(robot, index, lateralFriction=friction, physicsClientId=client)
+    for link, contact in scene.link_contact.items():
+        p.changeDynamics(robot, handles.link(link, scene.urdf), physicsClientId=client, **contact)
     return handles
 
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from envs.bindings import Binding, Gravity, JointDampingScale, LinkMassScale, ServoEffort, ServoGain
+from envs.bindings import Binding, ContactQuantity, Gravity, JointDampingScale, LinkMassScale, ServoEffort, ServoGain
 from envs.kinematics import Chain, asset_path
 from envs.randomization.keyed import KeyedRandom
 from envs.randomization.parameters import Parameter
@@ -23,6 +23,12 @@ POSTURE = (0.0, -0.215, 0.0, -2.57, 0.0, 2.356, 0.785)
 MAX_EFFORT = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 MAX_VELOCITY = (2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61)
 JOINT_DAMPING = (0.1,) * 7  # N m s/rad; the file has none
+FINGERTIPS: dict[ContactQuantity, float] = {  # as in the file, where merging links would lose them
+    "lateralFriction": 1.0,
+    "spinningFriction": 0.1,
+    "contactStiffness": 3e4,
+    "contactDamping": 1e3,
+}
 PHYSICS_HZ = 240.0
 STARTS = 256  # how many starting postures there are
 

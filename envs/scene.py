@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from envs.bindings import Binding, Gravity, JointCoulomb, JointDamping, LinkMass
+from envs.bindings import Binding, ContactQuantity, Gravity, JointCoulomb, JointDamping, LinkMass
 from envs.servo import CartesianVelocity
 
 __all__ = [
@@ -90,7 +90,7 @@ class Scene:
     actuation: Actuation = field(default_factory=Effort)
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the robot, m
     locked: tuple[str, ...] = ()  # joints that never move
-    link_friction: Mapping[str, float] = field(default_factory=dict)  # link -> lateral friction
+    link_contact: Mapping[str, Mapping[ContactQuantity, float]] = field(default_factory=dict)  # of links it names
     bodies: tuple[Body, ...] = ()  # free, in the order of State.body_pose
     fixtures: tuple[Body, ...] = ()  # immovable
     loading: Loading = field(default_factory=Loading)

@@ -111,7 +111,7 @@ class Push(Task):
             actuation=panda.servo("xy", *WORKSPACE),
             base=panda.BASE,
             locked=panda.FINGERS,
-            link_friction={"panda_link7": 1.0},  # the fingers are part of it
+            link_contact={"panda_link7": panda.FINGERTIPS},  # the fingers are part of it
             bodies=(Body("puck", "cylinder", (2 * PUCK_RADIUS_M, PUCK_HEIGHT_M), 0.2),),
             fixtures=(Body("table", "box", (1.0, 1.2, 0.1), position=(0.7, 0.0, 0.7), lateral_friction=0.2),),
             loading=panda.TUNED,

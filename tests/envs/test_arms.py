@@ -21,7 +21,7 @@ from envs.world import WorldError
 class StockPush(Push):
     @property
     def scene(self):
-        return replace(super().scene, loading=STOCK, link_friction={"panda_leftfinger": 1.0, "panda_rightfinger": 1.0})
+        return replace(super().scene, loading=STOCK, link_contact={})
 
 
 def test_kinematics_and_jacobian_agree_with_pybullet():
