@@ -38,10 +38,10 @@ class Recording:
             self.events.append(("stretch", calls))
             stretch(extra_s)
 
-        def recorded_step(profile, *extra):
+        def recorded_step(profile, extra_s=None):
             if servo is None:
                 self.events.append(("efforts", profile.tolist()))
-            self.last = step(profile, *extra)
+            self.last = step(profile, extra_s)
             return self.last
 
         worlds.reset, worlds.step, worlds._stretch = recorded_reset, recorded_step, recorded_stretch
@@ -59,7 +59,7 @@ class Recording:
     def detach(self) -> None:
         worlds, reset, step, stretch, servo, velocities = self._undo
         worlds.reset, worlds.step, worlds._stretch = reset, step, stretch
-        if servo is not None:
+        if servo is not None and velocities is not None:
             servo.velocities = velocities
 
 
