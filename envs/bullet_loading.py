@@ -79,6 +79,7 @@ def load(client: int, scene: Scene) -> Handles:
         **engine,
         numSolverIterations=loading.solver_iterations,
         solverResidualThreshold=loading.solver_residual,
+        deterministicOverlappingPairs=1,  # contacts are solved in an order that does not depend on the past
         physicsClientId=client,
     )
     robot = _load_robot(client, scene)
