@@ -26,6 +26,7 @@ class Recording:
     def attach(self, worlds: BulletWorlds) -> None:
         reset, step, servo = worlds.reset, worlds.step, worlds._servo
         stretch = worlds._stretch
+        velocities = servo.velocities if servo is not None else None
 
         def recorded_reset(mask, state, parameters):
             self.events.append(("reset", (mask.copy(), state, parameters.copy())))
@@ -45,8 +46,7 @@ class Recording:
             return self.last
 
         worlds.reset, worlds.step, worlds._stretch = recorded_reset, recorded_step, recorded_stretch
-        if servo is not None:
-            velocities = servo.velocities
+        if servo is not None and velocities is not None:
 
             def recorded_velocities(command, q):
                 found = velocities(command, q)
@@ -54,7 +54,7 @@ class Recording:
                 return found
 
             servo.velocities = recorded_velocities
-        self._undo = (worlds, reset, step, stretch, servo, servo.velocities if servo else None)
+        self._undo = (worlds, reset, step, stretch, servo, velocities)
 
     def detach(self) -> None:
         worlds, reset, step, stretch, servo, velocities = self._undo
