@@ -1,254 +1,223 @@
 """BulletWorlds: n PyBullet worlds in one process.
 
 Every world has a client of its own, because many robots in one client slow each other down. Nothing is loaded
-or saved after construction: a reset sets joint states and parameters, always from the values cached at
-loading.
+or saved after construction: a reset sets joint states, body poses and parameters, always from the values cached
+at loading.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 
-from envs.scene import Gravity, JointCoulomb, JointDamping, LinkMass, Scene
+from envs.bindings import JointCoulomb
+from envs.bullet_loading import Handles, connect, load, p, time_step_s
+from envs.bullet_parameters import BulletParameters
+from envs.scene import Effort, JointVelocity
+from envs.servo import CartesianServo
 from envs.task import State, Task
 from envs.world import WorldError
 
-
-def _import_quietly():
-    """Import pybullet without the build time it prints on the error stream."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        import pybullet
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-    return pybullet
-
-
-p = _import_quietly()
-
-ASSETS = Path(__file__).parent / "assets"
-
-
-@dataclass
-class _Link:
-    """One link of the asset, the parameters that act on it, and its values at loading."""
-
-    index: int
-    mass_kg: float
-    inertia: tuple[float, float, float]  # principal moments, kg m^2
-    mass_column: int | None = None
-    damping_column: int | None = None
-    coulomb_column: int | None = None
-
-
-@dataclass
-class _Model:
-    """What the scene means in PyBullet's numbers; the same in every client."""
-
-    body: int
-    joints: list[int]
-    actuated: list[int]
-    links: list[_Link]
-    gravity_column: int | None
+_FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
 
 
 class BulletWorlds:
-    """n worlds of a task's scene. A command is an effort on each actuated joint, constant over a physics
-    substep.
+    """n worlds of a task's scene.
 
-    Default motors are off and default damping is zero; inertia is what the file says. Coulomb friction is a
-    velocity motor at target zero whose greatest effort is the friction.
+    A command is held over `scene.loading.engine_substeps` physics steps. It is an effort, a joint velocity or a
+    velocity of the tip, as the scene's actuation says. Default motors are off and default damping is zero;
+    inertia is what the file says. A joint servo is PyBullet's velocity motor of limited effort; Coulomb
+    friction is one at target zero.
     """
 
     def __init__(self, task: Task, n: int) -> None:
         scene = task.scene
+        engine = scene.loading.engine_substeps
         ratio = scene.physics_hz / task.control_hz
         self.n = n
-        self.substeps = round(ratio)
-        if self.substeps < 1 or abs(ratio - self.substeps) > 1e-9:
+        self.substeps = round(ratio) // engine
+        if ratio < 1 or abs(ratio - self.substeps * engine) > 1e-9:
             raise WorldError(
-                f"physics_hz: {scene.physics_hz:g} does not fit task '{task.name}'; "
-                f"accepted is a multiple of its {task.control_hz:g} Hz control rate"
+                f"physics_hz: {scene.physics_hz:g} does not fit task '{task.name}'; accepted is a multiple of "
+                + (f"{engine} times " if engine > 1 else "")
+                + f"its {task.control_hz:g} Hz control rate"
             )
-        self._space = task.parameters
+        self._scene, self._space = scene, task.parameters
+        self._call_s = time_step_s(engine / scene.physics_hz, engine)
+        self._stretched = np.zeros(n, bool)  # whether a client's time step differs from _call_s
         self._clients: list[int] = []
         try:
             for _ in range(n):
-                self._clients.append(_connect())
-                body = _load(self._clients[-1], scene)
-            self._model = _interpret(self._clients[0], body, scene, task)
+                self._clients.append(connect())
+                handles = load(self._clients[-1], scene)
+            self._interpret(handles)
+            for client in self._clients:
+                self._parameters.apply(client, self._space.nominal.tolist())
         except BaseException:
             self.close()
             raise
-        for client in self._clients:
-            self._prepare(client)
 
     def reset(self, mask: np.ndarray, state: State, parameters: np.ndarray) -> None:
-        """Joint states and parameters of the worlds in `mask`; the others go on undisturbed."""
-        model = self._model
-        for i in np.flatnonzero(mask).tolist():
+        """States and parameters of the worlds in `mask`; the others go on undisturbed."""
+        rows = np.flatnonzero(mask)
+        positions, velocities = state.joint_position[rows], state.joint_velocity[rows]
+        poses = twists = [()] * len(rows)
+        if self._bodies:
+            poses, twists = state.body_pose[rows].tolist(), state.body_twist[rows].tolist()
+        for i, row, q, dq, pose, twist in zip(
+            rows.tolist(),
+            parameters[rows].tolist(),
+            positions[:, :, None].tolist(),
+            velocities[:, :, None].tolist(),
+            poses,
+            twists,
+            strict=True,
+        ):
             client = self._clients[i]
-            self._apply(client, parameters[i].tolist())
-            position, velocity = state.joint_position[i].tolist(), state.joint_velocity[i].tolist()
-            for joint, q, dq in zip(model.joints, position, velocity, strict=True):
-                p.resetJointState(model.body, joint, q, dq, physicsClientId=client)
+            self._parameters.apply(client, row)
+            p.resetJointStatesMultiDof(self._robot, self._joints, q, dq, client)
+            for body, place, motion in zip(self._bodies, pose, twist, strict=True):
+                p.resetBasePositionAndOrientation(body, place[:3], place[3:], client)
+                p.resetBaseVelocity(body, motion[:3], motion[3:], client)
+            for body, group, others in self._around:  # a new place in the broad phase: no contact is remembered
+                p.setCollisionFilterGroupMask(body, -1, group, others, client)
+        if self._scene.actuation != Effort():
+            self._reset_servo(rows, positions, parameters)
 
-    def step(self, profile: np.ndarray) -> State:
-        """One physics step for each substep of the profile (n, substeps, u)."""
-        model, torque = self._model, p.TORQUE_CONTROL
-        body, joints, actuated = model.body, model.joints, model.actuated
-        set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
-        flat: list[float] = []
-        for client, efforts in zip(self._clients, profile.tolist(), strict=True):
-            for effort in efforts:
-                set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
-                advance(client)
-            for joint in read(body, joints, client):
-                flat += joint[:2]
-        states = np.array(flat, np.float32).reshape(self.n, len(joints), 2)
-        return State(joint_position=states[:, :, 0], joint_velocity=states[:, :, 1])
+    def step(self, profile: np.ndarray, extra_s: np.ndarray | None = None) -> State:
+        """One control period under commands (n, substeps, u).
+
+        With `extra_s` (n,) it lasts so much longer in each world; the physics steps are stretched.
+        """
+        if extra_s is not None or self._stretched.any():
+            self._stretch(extra_s)
+        if self._scene.actuation == Effort():
+            return self._by_efforts(profile)
+        return self._by_velocities(profile)
 
     def read_parameters(self) -> np.ndarray:
-        """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene.
-
-        Coulomb friction has no getter, so it is seen at work on a joint that moves; joint states are put
-        back.
-        """
-        model = self._model
+        """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene."""
         values = np.full((self.n, len(self._space)), np.nan)
-        for row, client in zip(values, self._clients, strict=True):
-            p.syncBodyInfo(physicsClientId=client)  # getJointInfo answers from a cache
-            if model.gravity_column is not None:
-                row[model.gravity_column] = -p.getPhysicsEngineParameters(client)["gravityAccelerationZ"]
-            for link in model.links:
-                if link.mass_column is not None:
-                    row[link.mass_column] = p.getDynamicsInfo(model.body, link.index, client)[0]
-                if link.damping_column is not None:
-                    row[link.damping_column] = p.getJointInfo(model.body, link.index, client)[6]
-                if link.coulomb_column is not None:
-                    row[link.coulomb_column] = self._measure_coulomb(client, link.index)
+        for i, client in enumerate(self._clients):
+            self._parameters.read(client, values[i])
+        if self._parameters.gain_column is not None and self._servo is not None:
+            values[:, self._parameters.gain_column] = self._servo.gain
+        if self._parameters.effort_column is not None:
+            limits = np.array(self._limits) * self._scene.loading.engine_substeps
+            values[:, self._parameters.effort_column] = (limits / self._max_effort).mean(axis=1)
         return values
 
     def read_inertia(self, link: str) -> np.ndarray:
-        """(n, 3) principal moments of inertia of a link as PyBullet holds them, kg m^2."""
-        index = _link_numbers(self._clients[0], self._model.body)[link]
-        return np.array([p.getDynamicsInfo(self._model.body, index, client)[2] for client in self._clients])
+        """(n, 3) principal moments of inertia of a link or body as PyBullet holds them, kg m^2."""
+        bodies, links = self._handles.bodies, self._handles.links
+        place = (bodies[link], -1) if link in bodies else (self._robot, links[link])
+        return np.array([p.getDynamicsInfo(*place, client)[2] for client in self._clients])
 
     def close(self) -> None:
         """Disconnect all clients."""
         while self._clients:
             p.disconnect(self._clients.pop())
 
-    def _prepare(self, client: int) -> None:
-        body = self._model.body
-        p.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
-        for joint in range(p.getNumJoints(body, client)):
-            p.setJointMotorControl2(body, joint, p.VELOCITY_CONTROL, force=0.0, physicsClientId=client)
-        self._apply(client, self._space.nominal.tolist())
+    # ---- inside
 
-    def _apply(self, client: int, row: list[float]) -> None:
-        model = self._model
-        if model.gravity_column is not None:
-            p.setGravity(0.0, 0.0, -row[model.gravity_column], client)
-        for link in model.links:
-            change: dict = {}
-            if link.mass_column is not None:
-                mass = row[link.mass_column]
-                # changeDynamics(mass) alone would reset the inertia, so both always go together.
-                scale = mass / link.mass_kg
-                change = {"mass": mass, "localInertiaDiagonal": [scale * moment for moment in link.inertia]}
-            if link.damping_column is not None:
-                change["jointDamping"] = row[link.damping_column]
-            if change:
-                p.changeDynamics(model.body, link.index, physicsClientId=client, **change)
-            if link.coulomb_column is not None:
-                p.setJointMotorControl2(
-                    model.body,
-                    link.index,
-                    p.VELOCITY_CONTROL,
-                    targetVelocity=0.0,
-                    force=row[link.coulomb_column],
-                    physicsClientId=client,
+    def _interpret(self, handles: Handles) -> None:
+        """Resolve the scene's names to PyBullet's numbers."""
+        scene, urdf = self._scene, self._scene.urdf
+        self._handles, self._robot = handles, handles.robot
+        self._joints = [handles.joint(name, urdf) for name in scene.joints]
+        self._bodies = [handles.bodies[body.name] for body in scene.bodies]
+        self._around = [(handles.bodies[body.name], *_FREE) for body in scene.bodies]
+        self._around += [(handles.bodies[body.name], *_FIXED) for body in scene.fixtures]
+        self._parameters = BulletParameters(self._clients[0], handles, scene, self._space)
+        self._servo: CartesianServo | None = None
+        drive = scene.actuation
+        if isinstance(drive, Effort):
+            self._actuated = [handles.joint(name, urdf) for name in scene.actuated]
+            return
+        names = scene.actuated if isinstance(drive, JointVelocity) else drive.joints
+        self._actuated = [handles.joint(name, urdf) for name in names]
+        for binding in scene.bindings.values():
+            if isinstance(binding, JointCoulomb) and handles.joints[binding.joint] in self._actuated:
+                raise WorldError(
+                    f"joint: '{binding.joint}' has a velocity servo and cannot have Coulomb friction as well; "
+                    "accepted are joints without a servo"
                 )
+        self._servo_columns = [scene.joints.index(name) for name in names]
+        self._max_effort, self._max_velocity = np.array(drive.max_effort), np.array(drive.max_velocity)
+        self._limits = [self._effort_limits(1.0)] * self.n
+        self._encoders = np.zeros((self.n, len(names)))
+        if not isinstance(drive, JointVelocity):
+            self._servo = CartesianServo(drive, self.n, 1.0 / scene.physics_hz * scene.loading.engine_substeps)
 
-    def _measure_coulomb(self, client: int, joint: int) -> float:
-        """The effort by which the friction motor brakes a joint too fast to be stopped in one step."""
-        body, joints = self._model.body, range(p.getNumJoints(self._model.body, client))
-        before = p.getJointStates(body, joints, client)
-        p.resetJointState(body, joint, before[joint][0], 100.0, physicsClientId=client)
-        p.stepSimulation(client)
-        effort = abs(p.getJointState(body, joint, client)[3])
-        for index, (q, dq, *_) in enumerate(before):
-            p.resetJointState(body, index, q, dq, physicsClientId=client)
-        return effort
+    def _effort_limits(self, scale: float) -> list[float]:
+        """For one physics step: PyBullet takes a motor's impulse over a whole engine call as its limit in each."""
+        return (scale * self._max_effort / self._scene.loading.engine_substeps).tolist()
 
+    def _reset_servo(self, rows: np.ndarray, positions: np.ndarray, parameters: np.ndarray) -> None:
+        self._encoders[rows] = positions[:, self._servo_columns]
+        if self._parameters.effort_column is not None:
+            for i, scale in zip(rows.tolist(), parameters[rows, self._parameters.effort_column].tolist(), strict=True):
+                self._limits[i] = self._effort_limits(scale)
+        if self._servo is not None:
+            if self._parameters.gain_column is not None:
+                self._servo.gain[rows] = parameters[rows, self._parameters.gain_column]
+            self._servo.reset(rows, self._encoders[rows])
 
-def _connect() -> int:
-    client = p.connect(p.DIRECT)
-    if client < 0:
-        raise WorldError("PyBullet gives no more clients; accepted are at most about 1000 worlds in one process")
-    return client
+    def _stretch(self, extra_s: np.ndarray | None) -> None:
+        calls = self._call_s + (np.zeros(self.n) if extra_s is None else extra_s / self.substeps)
+        differs = calls != self._call_s
+        for i in np.flatnonzero(differs | self._stretched).tolist():
+            p.setTimeStep(time_step_s(float(calls[i]), self._scene.loading.engine_substeps), self._clients[i])
+        self._stretched = differs
 
+    def _by_efforts(self, profile: np.ndarray) -> State:
+        body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
+        set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
+        flat: list[float] = []
+        around: list[float] = []
+        for client, efforts in zip(self._clients, profile.tolist(), strict=True):
+            for effort in efforts:
+                set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                advance(client)
+            for joint in read(body, joints, client):
+                flat += joint[:2]
+            if self._bodies:
+                self._read_bodies(client, around)
+        return self._state(flat, around)
 
-def _load(client: int, scene: Scene) -> int:
-    path = ASSETS / scene.urdf  # an absolute path stays what it is
-    if not path.is_file():
-        raise WorldError(f"urdf: '{scene.urdf}' is not there; accepted is a file in {ASSETS} or an absolute path")
-    p.setTimeStep(1.0 / scene.physics_hz, client)
-    flags = p.URDF_USE_INERTIA_FROM_FILE | p.URDF_IGNORE_VISUAL_SHAPES
-    try:
-        return p.loadURDF(str(path), useFixedBase=True, flags=flags, physicsClientId=client)
-    except p.error as error:
-        raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
+    def _by_velocities(self, profile: np.ndarray) -> State:
+        body, joints, actuated, velocity = self._robot, self._joints, self._actuated, p.VELOCITY_CONTROL
+        set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
+        for k in range(self.substeps):
+            targets = profile[:, k]
+            if self._servo is not None:
+                targets = self._servo.velocities(targets, self._encoders)
+            else:
+                targets = np.clip(targets, -self._max_velocity, self._max_velocity)
+            flat: list[float] = []
+            around: list[float] = []
+            for client, target, limit in zip(self._clients, targets.tolist(), self._limits, strict=True):
+                set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
+                advance(client)
+                for joint in read(body, joints, client):
+                    flat += joint[:2]
+                if self._bodies:
+                    self._read_bodies(client, around)
+            both = np.array(flat).reshape(self.n, len(joints), 2)
+            self._encoders = both[:, self._servo_columns, 0]
+        return self._state(flat, around)
 
+    def _read_bodies(self, client: int, into: list[float]) -> None:
+        for body in self._bodies:
+            place, turn = p.getBasePositionAndOrientation(body, client)
+            linear, angular = p.getBaseVelocity(body, client)
+            into += place
+            into += turn
+            into += linear
+            into += angular
 
-def _joint_numbers(client: int, body: int) -> dict[str, int]:
-    return {p.getJointInfo(body, j, client)[1].decode(): j for j in range(p.getNumJoints(body, client))}
-
-
-def _link_numbers(client: int, body: int) -> dict[str, int]:
-    return {p.getJointInfo(body, j, client)[12].decode(): j for j in range(p.getNumJoints(body, client))}
-
-
-def _interpret(client: int, body: int, scene: Scene, task: Task) -> _Model:
-    """Resolve the scene's names to PyBullet's numbers, and cache nominal masses and inertias."""
-    joints, links = _joint_numbers(client, body), _link_numbers(client, body)
-
-    def number(kind: str, table: dict[str, int], name: str) -> int:
-        if name not in table:
-            raise WorldError(f"{kind}: '{name}' is not in {scene.urdf}; accepted is one of {', '.join(table)}")
-        return table[name]
-
-    bound: dict[int, _Link] = {}
-
-    def link(index: int) -> _Link:
-        if index not in bound:
-            info = p.getDynamicsInfo(body, index, client)
-            bound[index] = _Link(index, info[0], info[2])
-        return bound[index]
-
-    gravity_column = None
-    for name, binding in scene.bindings.items():
-        column = task.parameters.index(name)
-        if isinstance(binding, Gravity):
-            gravity_column = column
-        elif isinstance(binding, LinkMass):
-            link(number("link", links, binding.link)).mass_column = column
-        elif isinstance(binding, JointDamping):
-            link(number("joint", joints, binding.joint)).damping_column = column
-        elif isinstance(binding, JointCoulomb):
-            link(number("joint", joints, binding.joint)).coulomb_column = column
-    return _Model(
-        body=body,
-        joints=[number("joint", joints, name) for name in scene.joints],
-        actuated=[number("joint", joints, name) for name in scene.actuated],
-        links=list(bound.values()),
-        gravity_column=gravity_column,
-    )
+    def _state(self, joints: list[float], bodies: list[float]) -> State:
+        both = np.array(joints, np.float32).reshape(self.n, len(self._joints), 2)
+        if not self._bodies:
+            return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
+        around = np.array(bodies, np.float32).reshape(self.n, len(self._bodies), 13)
+        return State(both[:, :, 0], both[:, :, 1], around[:, :, :7], around[:, :, 7:])

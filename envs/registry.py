@@ -9,6 +9,8 @@ from envs.task import Task
 TASKS = {  # name in configurations -> module:Class
     "cartpole": "envs.tasks.cartpole:Cartpole",
     "pendulum": "envs.tasks.pendulum:Pendulum",
+    "reach": "envs.tasks.reach:Reach",
+    "push": "envs.tasks.push:Push",
 }
 
 

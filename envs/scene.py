@@ -1,8 +1,8 @@
 """What a simulator loads for a task, said without a simulator.
 
-A scene names an asset, the joints that are driven and measured, and how each parameter acts on it. A world of
-any engine interprets it; `envs.bullet` does so for PyBullet. Adding a randomized physical parameter is one
-line here.
+A scene names an asset, the joints that are driven and measured, the bodies around it, and how each parameter
+acts. A world of any engine interprets it; `envs.bullet` does so for PyBullet. Adding a randomized physical
+parameter is one line here.
 """
 
 from __future__ import annotations
@@ -10,42 +10,87 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from envs.bindings import Binding, ContactQuantity, Gravity, JointCoulomb, JointDamping, LinkMass
+from envs.servo import CartesianVelocity
 
-@dataclass(frozen=True)
-class Gravity:
-    """The parameter is the magnitude of gravity along -z, m/s^2."""
-
-
-@dataclass(frozen=True)
-class LinkMass:
-    """The parameter is a link's mass in kg; its inertia follows in proportion."""
-
-    link: str
-
-
-@dataclass(frozen=True)
-class JointDamping:
-    """The parameter is a joint's viscous friction, N s/m or N m s/rad."""
-
-    joint: str
+__all__ = [
+    "Binding",
+    "Body",
+    "Effort",
+    "Gravity",
+    "JointCoulomb",
+    "JointDamping",
+    "JointVelocity",
+    "LinkMass",
+    "Loading",
+    "STOCK",
+    "Scene",
+]
 
 
 @dataclass(frozen=True)
-class JointCoulomb:
-    """The parameter is a joint's Coulomb friction, N or N m."""
+class Body:
+    """A rigid body made of one primitive, free to move unless its mass is zero.
 
-    joint: str
+    `size` is (length, width, height) of a box or (diameter, height) of an upright cylinder, m. `position` is
+    where its centre is loaded, m in the world frame.
+    """
+
+    name: str
+    shape: str  # "box" or "cylinder"
+    size: tuple[float, ...]
+    mass_kg: float = 0.0
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    lateral_friction: float = 0.5
+
+    @property
+    def height_m(self) -> float:
+        return self.size[-1]
 
 
-Binding = Gravity | LinkMass | JointDamping | JointCoulomb
+@dataclass(frozen=True)
+class Effort:
+    """Commands are efforts on the actuated joints, N or N m."""
+
+
+@dataclass(frozen=True)
+class JointVelocity:
+    """Commands are velocities of the actuated joints, held by servos of limited effort."""
+
+    max_effort: tuple[float, ...]  # N m
+    max_velocity: tuple[float, ...]  # rad/s
+
+
+Actuation = Effort | JointVelocity | CartesianVelocity
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Choices that change a simulator's speed and, a little, its results; the defaults are the engine's own."""
+
+    engine_substeps: int = 1  # physics steps in one engine call, through which a command is constant
+    solver_iterations: int = 50
+    solver_residual: float = 1e-7  # the contact solver stops early below it
+    merge_fixed: bool = False  # make links behind fixed joints part of their parents
+    visuals: bool = False
+
+
+STOCK = Loading(visuals=True)  # what a plain script has
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One robot asset and how parameters act on it. Commands are efforts (N, N m) on the actuated joints."""
+    """One robot on a fixed base, what lies around it, and how parameters act on both."""
 
-    urdf: str  # a file name in envs/assets, or an absolute path
+    urdf: str  # a file name in envs/assets, "pybullet_data:FILE", or an absolute path
     joints: tuple[str, ...]  # measured, in the order of State.joint_position
-    actuated: tuple[str, ...]
+    actuated: tuple[str, ...]  # the joints a command drives, or the axes of a Cartesian velocity
     physics_hz: float  # must be a multiple of the task's control rate
     bindings: Mapping[str, Binding] = field(default_factory=dict)  # parameter name -> where it acts
+    actuation: Actuation = field(default_factory=Effort)
+    base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the robot, m
+    locked: tuple[str, ...] = ()  # joints that never move
+    link_contact: Mapping[str, Mapping[ContactQuantity, float]] = field(default_factory=dict)  # of links it names
+    bodies: tuple[Body, ...] = ()  # free, in the order of State.body_pose
+    fixtures: tuple[Body, ...] = ()  # immovable
+    loading: Loading = field(default_factory=Loading)

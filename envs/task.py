@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 class State:
     """What n worlds are doing at one instant: batch-first float32 arrays in SI units, quaternions xyzw.
 
-    A robot is n = 1. Joints come in the order of `Task.joints`, bodies in the order of the task's scene.
+    A robot is n = 1. Joints come in the order of `Task.joints`, bodies in the order of `Task.bodies`. The goal
+    is no measurement: it is what `Task.initial` drew for the episode.
     """
 
     joint_position: np.ndarray  # (n, j) m or rad
     joint_velocity: np.ndarray  # (n, j) m/s or rad/s
     body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 7), np.float32))  # (n, b, 7) m, xyzw
     body_twist: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 6), np.float32))  # (n, b, 6) m/s, rad/s
+    goal: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # (n, g) the same all episode
 
     def __len__(self) -> int:
         return len(self.joint_position)
@@ -46,7 +48,10 @@ class Task(ABC):
     control_hz: float
     max_steps: int  # an episode that lasts this long is truncated, and bootstraps
     joints: tuple[str, ...]  # names, in the order of State.joint_position
-    actuated: tuple[str, ...]  # the joints a command drives, in the order of the command's columns
+    actuated: tuple[str, ...]  # the joints or axes a command drives, in the order of the command's columns
+    bodies: tuple[str, ...] = ()  # tracked bodies, in the order of State.body_pose
+    goal_size: int = 0  # columns of State.goal
+    period_jitter: str | None = None  # the parameter that is the mean extra length of a control period, ms
     action_size: int
     initial_size: int  # how many unit uniforms `initial` consumes
     history: int  # frames in the policy observation
@@ -72,7 +77,12 @@ class Task(ABC):
     @property
     def privileged_size(self) -> int:
         """Columns of the `privileged` group: a flag (1 = known), scaled parameters, scaled true state."""
-        return 1 + len(self.parameters) + 2 * len(self.joints)
+        return 1 + len(self.parameters) + self.state_size
+
+    @property
+    def state_size(self) -> int:
+        """Columns of a flat true state: joint positions and velocities, body poses and twists."""
+        return 2 * len(self.joints) + 13 * len(self.bodies)
 
     @property
     @abstractmethod
@@ -91,7 +101,11 @@ class Task(ABC):
 
     @abstractmethod
     def initial(self, uniform: np.ndarray) -> State:
-        """Map (n, initial_size) numbers in [0, 1) to n starting states."""
+        """Map (n, initial_size) numbers in [0, 1) to n starting states, goals included."""
+
+    def settle(self, start: State, values: np.ndarray) -> State:
+        """The starting states as they are in worlds with parameter values (n, d); by default the same."""
+        return start
 
     @abstractmethod
     def command(self, action: np.ndarray) -> np.ndarray:
@@ -107,7 +121,10 @@ class Task(ABC):
 
     @abstractmethod
     def true_state_scale(self) -> np.ndarray:
-        """(2 j,) multiplies [joint_position, joint_velocity] to give privileged values of order one."""
+        """(state_size,) multiplies joint positions and velocities, and for each body its pose and twist (13).
+
+        It gives privileged values of order one.
+        """
 
     @abstractmethod
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:

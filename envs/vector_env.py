@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.effects.base import Effect
+from envs.effects.timing import PeriodJitter
 from envs.history import HistoryStack
 from envs.randomization.keyed import KeyedRandom
 from envs.randomization.noise import BLOCK_STEPS, NoiseAhead
@@ -156,7 +158,11 @@ class TaskVectorEnv(VectorEnv):
         profile = np.repeat(command[:, None].astype(np.float64), self.world.substeps, axis=1)
         for effect, noise in self._command_effects:
             profile = effect.apply(profile, noise[slot] if noise is not None else None)
-        self._true = measured = self.world.step(profile)
+        if self._jitter is not None:
+            moved = self.world.step(profile, self._jitter.extra_s(slot, self._values))
+        else:
+            moved = self.world.step(profile)
+        self._true = measured = replace(moved, goal=self._true.goal) if task.goal_size else moved
         for effect, noise in self._sensor_effects:
             measured = effect.apply(measured, noise[slot] if noise is not None else None)
 
@@ -202,7 +208,8 @@ class TaskVectorEnv(VectorEnv):
         self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns of the episode
         self._history = HistoryStack(n, task.history, task.frame_size)
         self._state_scale = task.true_state_scale()
-        self._true = State(*(np.zeros((n, len(task.joints)), np.float32) for _ in range(2)))
+        shapes = ((len(task.joints),),) * 2 + ((len(task.bodies), 7), (len(task.bodies), 6), (task.goal_size,))
+        self._true = State(*(np.zeros((n, *shape), np.float32) for shape in shapes))
         self._slot = BLOCK_STEPS
         self._fresh, self._running = True, False
 
@@ -221,18 +228,20 @@ class TaskVectorEnv(VectorEnv):
         self.action_space = Box(-1.0, 1.0, (n, task.action_size), np.float32)
 
     def _bind_effects(self) -> None:
-        task, n, joints, width = self.task, self.num_envs, len(self.task.joints), len(self.task.actuated)
+        task, n, width = self.task, self.num_envs, len(self.task.actuated)
 
-        def noise(effect: Effect, columns: int, first_step: int) -> NoiseAhead | None:
+        def noise(effect: Effect, first_step: int) -> NoiseAhead | None:
             stream = f"noise:{effect.parameters[0]}"
-            return NoiseAhead(stream, n, columns, first_step) if effect.noisy else None
+            return NoiseAhead(stream, n, effect.noise_columns, first_step) if effect.noisy else None
 
-        self._command_effects = [(effect, noise(effect, width, 0)) for effect in task.command_effects]
-        self._sensor_effects = [(effect, noise(effect, 2 * joints, 1)) for effect in task.sensor_effects]
-        for effect, _ in self._command_effects:
+        commands, sensors = task.command_effects, task.sensor_effects
+        for effect in commands:
             effect.bind(n, width, self.world.substeps, task.control_period_s)
-        for effect, _ in self._sensor_effects:
-            effect.bind(n, joints)
+        for effect in sensors:
+            effect.bind(n, len(task.joints), len(task.bodies), task.control_period_s)
+        self._command_effects = [(effect, noise(effect, 0)) for effect in commands]
+        self._sensor_effects = [(effect, noise(effect, 1)) for effect in sensors]
+        self._jitter = PeriodJitter(task.period_jitter, n, task.control_period_s) if task.period_jitter else None
         self._effects = [*self._command_effects, *self._sensor_effects]
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
@@ -250,6 +259,8 @@ class TaskVectorEnv(VectorEnv):
         for effect, noise in self._effects:
             if noise is not None and effect.active:
                 noise.refill(self._random, self._worlds, self._episodes, self._steps)
+        if self._jitter is not None and self._jitter.active(self._values):
+            self._jitter.noise.refill(self._random, self._worlds, self._episodes, self._steps)
 
     def _begin(self, mask: np.ndarray) -> None:
         """Start the current episode of the worlds in `mask`."""
@@ -261,6 +272,7 @@ class TaskVectorEnv(VectorEnv):
         self._parameters[rows] = self._sampler.sample(world, episode)
         self._known[rows, 1:] = task.parameters.scaled(self._parameters[rows])
         start = task.initial(self._random.uniform("initial", world, episode, task.initial_size))
+        start = task.settle(start, self._parameters[rows])
         self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
@@ -268,6 +280,8 @@ class TaskVectorEnv(VectorEnv):
             effect.reset(mask, self._values)
             if noise is not None and effect.active:
                 noise.restart(self._random, world, episode, rows, self._slot)
+        if self._jitter is not None:
+            self._jitter.noise.restart(self._random, world, episode, rows, self._slot)
         measured = start
         for effect, noise in self._sensor_effects:
             effect.reset(mask, self._values)
@@ -289,11 +303,18 @@ class TaskVectorEnv(VectorEnv):
             obs[:, self.group_slices["policy"]] = self._history.value
         if "privileged" in self._groups:
             privileged = obs[:, self.group_slices["privileged"]]
-            known, joints = self._known.shape[1], len(self.task.joints)
+            known, joints = self._known.shape[1], 2 * len(self.task.joints)
             privileged[:, :known] = self._known
-            position, velocity = self._true.joint_position, self._true.joint_velocity
-            np.multiply(position, self._state_scale[:joints], out=privileged[:, known : known + joints])
-            np.multiply(velocity, self._state_scale[joints:], out=privileged[:, known + joints :])
+            state = privileged[:, known:]
+            state[:, : joints // 2], state[:, joints // 2 : joints] = (
+                self._true.joint_position,
+                self._true.joint_velocity,
+            )
+            if self.task.bodies:
+                bodies = state[:, joints:].reshape(len(state), -1, 13)
+                bodies[:, :, :7], bodies[:, :, 7:] = self._true.body_pose, self._true.body_twist
+                state[:, joints:] = bodies.reshape(len(state), -1)
+            state *= self._state_scale
         return obs
 
     def _diverged(self, reward: np.ndarray, measured: State) -> str:
@@ -330,6 +351,7 @@ def _scatter(state: State, rows: np.ndarray, part: State) -> State:
         merged(state.joint_velocity, part.joint_velocity),
         merged(state.body_pose, part.body_pose),
         merged(state.body_twist, part.body_twist),
+        merged(state.goal, part.goal),
     )
 
 

@@ -23,8 +23,11 @@ class World(Protocol):
         """Put the worlds of `mask` (n,) into their rows of `state`, with those of `parameters` (n, d)."""
         ...
 
-    def step(self, profile: np.ndarray) -> State:
-        """Advance one control period under efforts (n, substeps, u), N or N m, and return the true state."""
+    def step(self, profile: np.ndarray, extra_s: np.ndarray | None = None) -> State:
+        """Advance one control period under commands (n, substeps, u) in SI units, and return the true state.
+
+        `extra_s` (n,) is by how much longer it lasts, where a task lets that vary.
+        """
         ...
 
     def close(self) -> None:

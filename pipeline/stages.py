@@ -104,13 +104,13 @@ class StageMachine:
             return "finish"
         spent = self.updates_in_stage(measures.updates)
         blocks = self._fresh(measures)
+        if measures.updates >= self.max_updates:
+            reason = f"all {self.max_updates} updates of the run are spent"
+            return self._leave(measures.updates, "run budget", reason, None)
         real = blocks["real"]
         if real and self._falls_back(real):
             reason = f"robot success is at most {real['high']:.2f} (95 %), below {self.stage.demote_below:g}"
             return self._leave(measures.updates, "demoted", reason, self.index - 1)
-        if measures.updates >= self.max_updates:
-            reason = f"all {self.max_updates} updates of the run are spent"
-            return self._leave(measures.updates, "run budget", reason, None)
         if spent < self.stage.min_updates:
             return "stay"
         lacks = self.stage.exit.missing(blocks, measures.collected_s)

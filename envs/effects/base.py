@@ -23,6 +23,7 @@ class Effect:
     identity: tuple[float, ...]  # their values at which the effect does nothing
     noisy: bool = False  # whether `apply` wants standard normals
 
+    noise_columns: int  # how many standard normals a step, known once bound
     values: np.ndarray  # (n, len(parameters)) current values, in the parameters' units
     active: bool = False  # whether any world is away from the identity
 
@@ -55,6 +56,7 @@ class CommandEffect(Effect, ABC):
         """Prepare for n worlds, `width` actuated joints and `substeps` substeps in a control period."""
         self.n, self.width, self.substeps = n, width, substeps
         self.substep_s = period_s / substeps
+        self.noise_columns = width
         self._bind_worlds(n)
 
     def apply(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
@@ -74,9 +76,10 @@ class CommandEffect(Effect, ABC):
 class SensorEffect(Effect, ABC):
     """Acts on the true state on its way to becoming the measured one."""
 
-    def bind(self, n: int, joints: int) -> None:
-        """Prepare for n worlds with `joints` measured joints."""
-        self.n, self.joints = n, joints
+    def bind(self, n: int, joints: int, bodies: int = 0, period_s: float = 0.0) -> None:
+        """Prepare for n worlds with `joints` measured joints and `bodies` tracked bodies, read every period."""
+        self.n, self.joints, self.bodies, self.period_s = n, joints, bodies, period_s
+        self.noise_columns = 2 * joints
         self._bind_worlds(n)
 
     def apply(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice = slice(None)) -> State:

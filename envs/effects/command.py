@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtri
 
 from envs.effects.base import CommandEffect
 
@@ -141,3 +142,62 @@ class Noise(CommandEffect):
     def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         assert noise is not None
         return profile + (noise * self._sd)[:, None]
+
+
+class Dropped(CommandEffect):
+    """A command gets lost with the probability given by the parameter, and the one before goes on.
+
+    One draw a control step. Before the first command that arrives the motors get nothing.
+    """
+
+    identity = (0.0,)
+    noisy = True
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
+        super().bind(n, width, substeps, period_s)
+        self._last = np.zeros((n, width))
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._last[mask] = 0.0
+        self._threshold = ndtri(self.values[:, 0])
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        assert noise is not None
+        lost = noise[:, 0] < self._threshold
+        changed = np.where(lost[:, None, None], self._last[:, None], profile)
+        self._last = changed[:, -1]
+        return changed
+
+
+class Backlash(CommandEffect):
+    """Play between a commanded velocity and what moves; the parameter is its width, m or rad.
+
+    What moves follows the commanded displacement within half the width on either side, starting in the middle,
+    so after each reversal the whole width is crossed without motion.
+    """
+
+    identity = (0.0,)
+
+    def __init__(self, parameter: str) -> None:
+        self.parameters = (parameter,)
+
+    def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
+        super().bind(n, width, substeps, period_s)
+        self._play = np.zeros((n, width))  # commanded minus actual displacement
+
+    def _prepare(self, mask: np.ndarray) -> None:
+        self._play[mask] = 0.0
+        self._half = self.values[:, :1] / 2
+
+    def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        changed = np.empty_like(profile)
+        play = self._play
+        for s in range(self.substeps):
+            moved = play + profile[:, s] * self.substep_s
+            play = np.minimum(np.maximum(moved, -self._half), self._half)
+            changed[:, s] = (moved - play) / self.substep_s
+        self._play = play
+        return changed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from envs.randomization.keyed import KeyedRandom
-from envs.randomization.parameters import RangeError, Ranges
+from envs.randomization.parameters import ParameterSpace, RangeError, Ranges
 
 
 class Sampler(Protocol):
@@ -64,3 +66,82 @@ class BoundarySampler:
         values = self._inner.sample(world, episode)
         values[:, self._column] = self._value
         return values
+
+
+class TruncatedNormalSampler:
+    """Independent normals in each parameter's own scale, cut off at the ranges.
+
+    The mean is the nominal value moved into the range, the sd a `spread`-th of the range's width; drawn by
+    inversion, so a draw costs the same wherever the cut is.
+    """
+
+    def __init__(self, ranges: Ranges, spread: float, seed: int) -> None:
+        if not spread > 0:
+            raise RangeError(f"spread: {spread} is not positive; accepted is a number above 0, such as 4")
+        space = ranges.space
+        self._random, self._log = KeyedRandom(seed), space.is_log
+        self._low, self._high = space.own_scale(ranges.low), space.own_scale(ranges.high)
+        self._bounds = ranges.low, ranges.high
+        self._mean = np.clip(space.own_scale(space.nominal), self._low, self._high)
+        width = self._high - self._low
+        self._sd = np.where(width > 0, width, 1.0) / spread
+        self._from = ndtr((self._low - self._mean) / self._sd)
+        self._share = ndtr((self._high - self._mean) / self._sd) - self._from
+
+    def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        uniform = self._random.uniform("parameters", world, episode, len(self._low))
+        values = self._mean + self._sd * ndtri(self._from + uniform * self._share)
+        return _to_units(values, self._log, *self._bounds)
+
+
+class DiscreteSampler:
+    """Some parameters from lists of values, each as likely as the others; the rest from another sampler."""
+
+    def __init__(self, inner: Sampler, space: ParameterSpace, choices: Mapping[str, Sequence[float]], seed: int):
+        self._inner, self._random = inner, KeyedRandom(seed)
+        self._choices: list[tuple[int, np.ndarray]] = []
+        for name, values in choices.items():
+            column = space.index(name)
+            if not len(values):
+                raise RangeError(f"{name}: there are no values; accepted is a list of one or more")
+            space[column].check(float(min(values)), float(max(values)))
+            self._choices.append((column, np.array(values, np.float64)))
+
+    def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        values = self._inner.sample(world, episode).copy()
+        uniform = self._random.uniform("choices", world, episode, len(self._choices))
+        for k, (column, choices) in enumerate(self._choices):
+            values[:, column] = choices[(uniform[:, k] * len(choices)).astype(np.int64)]
+        return values
+
+
+class CorrelatedSampler:
+    """A multivariate normal in the parameters' own scales, such as a posterior of identification.
+
+    `mean` (d,) and `covariance` (d, d) are in these scales (the logarithm, where a scale is log); draws beyond
+    a hard bound are set to the bound.
+    """
+
+    def __init__(self, space: ParameterSpace, mean: np.ndarray, covariance: np.ndarray, seed: int) -> None:
+        size = len(space)
+        mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        if mean.shape != (size,) or covariance.shape != (size, size):
+            raise RangeError(
+                f"covariance: shapes {mean.shape} and {covariance.shape} do not fit; "
+                f"accepted are ({size},) and ({size}, {size})"
+            )
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        if not np.allclose(covariance, covariance.T) or values.min() < -1e-9 * max(1.0, values.max()):
+            raise RangeError("covariance: it is not symmetric and positive; accepted is a covariance matrix")
+        self._random, self._space, self._mean = KeyedRandom(seed), space, mean
+        self._root = vectors * np.sqrt(np.maximum(values, 0.0))
+
+    def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        normal = self._random.normal("parameters", world, episode, len(self._mean))
+        values = self._mean + normal @ self._root.T
+        return _to_units(values, self._space.is_log, self._space.bounds_low, self._space.bounds_high)
+
+
+def _to_units(values: np.ndarray, is_log: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """From own scales to units, inside [low, high]."""
+    return np.clip(np.where(is_log, np.exp(np.where(is_log, values, 0.0)), values), low, high)

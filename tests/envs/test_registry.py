@@ -14,10 +14,11 @@ def test_every_task_is_consistent(name):
     task = make_task(name)
     assert isinstance(task, Task) and task.name == name
     assert len(task.frame_scale) == task.frame_size
-    assert len(task.true_state_scale()) == 2 * len(task.joints)
+    assert len(task.true_state_scale()) == task.state_size
     assert set(task.scene.bindings) <= set(task.parameters.names)
     assert task.scene.joints == task.joints and task.scene.actuated == task.actuated
     by_effects = {name for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters}
+    by_effects |= {task.period_jitter} - {None}
     assert by_effects | set(task.scene.bindings) == set(task.parameters.names)  # every parameter acts somewhere
     assert not by_effects & set(task.scene.bindings)
     low, high = task.adr_thresholds

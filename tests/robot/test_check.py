@@ -86,7 +86,12 @@ def test_a_stopped_robot_is_not_pushed(tmp_path):
     latch.stop("a person pressed the button")
     found = check(load_experiment(), tmp_path, PUSH)
     assert not fit(found) and "a person pressed the button" in found[0].sentence
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["safety.jsonl", "session.lock", "stop.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "requests",
+        "safety.jsonl",
+        "session.lock",
+        "stop.json",
+    ]
     with pytest.raises(RobotError, match="operator"):
         latch.recover("")
 

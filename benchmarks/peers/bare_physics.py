@@ -1,0 +1,97 @@
+"""The least a script must do to step the same worlds: PyBullet calls in a loop, with actions known beforehand.
+
+A run of the pipeline is recorded (what each engine call was told) and played again in the same clients, so both
+make the very same motions and contacts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from envs.bullet import BulletWorlds
+from envs.bullet_loading import p, time_step_s
+from envs.task import State
+
+
+@dataclass
+class Recording:
+    """What a BulletWorlds was told, in order; `attach` listens to one."""
+
+    events: list[tuple[str, Any]] = field(default_factory=list)
+    last: State | None = None
+
+    def attach(self, worlds: BulletWorlds) -> None:
+        reset, step, servo = worlds.reset, worlds.step, worlds._servo
+        stretch = worlds._stretch
+        velocities = servo.velocities if servo is not None else None
+
+        def recorded_reset(mask, state, parameters):
+            self.events.append(("reset", (mask.copy(), state, parameters.copy())))
+            reset(mask, state, parameters)
+
+        def recorded_stretch(extra_s):
+            substeps, engine = worlds.substeps, worlds._scene.loading.engine_substeps
+            extra = np.zeros(worlds.n) if extra_s is None else extra_s
+            calls = [time_step_s(float(worlds._call_s + e / substeps), engine) for e in extra]
+            self.events.append(("stretch", calls))
+            stretch(extra_s)
+
+        def recorded_step(profile, extra_s=None):
+            if servo is None:
+                self.events.append(("efforts", profile.tolist()))
+            self.last = step(profile, extra_s)
+            return self.last
+
+        worlds.reset, worlds.step, worlds._stretch = recorded_reset, recorded_step, recorded_stretch
+        if servo is not None and velocities is not None:
+
+            def recorded_velocities(command, q):
+                found = velocities(command, q)
+                self.events.append(("velocities", found.tolist()))
+                return found
+
+            servo.velocities = recorded_velocities
+        self._undo = (worlds, reset, step, stretch, servo, velocities)
+
+    def detach(self) -> None:
+        worlds, reset, step, stretch, servo, velocities = self._undo
+        worlds.reset, worlds.step, worlds._stretch = reset, step, stretch
+        if servo is not None and velocities is not None:
+            servo.velocities = velocities
+
+
+def play(worlds: BulletWorlds, events: list[tuple[str, Any]]) -> list[list[float]]:
+    """Do what was recorded with as little Python as can be; returns the joints of each world in the end."""
+    body, joints, actuated, bodies = worlds._robot, worlds._joints, worlds._actuated, worlds._bodies
+    velocity, torque = p.VELOCITY_CONTROL, p.TORQUE_CONTROL
+    clients = worlds._clients
+    set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
+    place, motion = p.getBasePositionAndOrientation, p.getBaseVelocity
+    limits = getattr(worlds, "_limits", None)
+    out: list[list[float]] = []
+    for kind, told in events:
+        if kind == "velocities":
+            out = []
+            for client, target, limit in zip(clients, told, limits or (), strict=True):
+                set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
+                advance(client)
+                out.append([q for q, _, _, _ in read(body, joints, client)])
+                for other in bodies:
+                    place(other, client)
+                    motion(other, client)
+        elif kind == "efforts":
+            out = []
+            for client, efforts in zip(clients, told, strict=True):
+                for effort in efforts:
+                    set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                    advance(client)
+                out.append([q for q, _, _, _ in read(body, joints, client)])
+        elif kind == "stretch":
+            for client, seconds in zip(clients, told, strict=True):
+                p.setTimeStep(seconds, client)
+        else:
+            worlds.reset(*told)
+    return out

@@ -1,0 +1,347 @@
+"""Sampling in the pipeline against bare PyBullet: the same worlds, motions and contacts, in turns in one process.
+
+The pipeline is a SimRunner with a 64x64 policy, randomization, effects, rewards, resets and columns for the
+learner. The bare loop replays what the pipeline told PyBullet and reads the joints. Rates are control steps of
+one world for each second of processor time, which other programs disturb least. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.common import child_environment, machine, machine_line, number, parser, print_json, tables, tell
+from benchmarks.peers.bare_physics import Recording, play
+from envs.bullet import BulletWorlds
+from envs.randomization.parameters import Ranges
+from envs.registry import make_task
+from envs.scene import STOCK
+from pipeline.actors.sim_runner import Randomization, SimRunner
+
+HIDDEN = 64
+STROKE_STEPS = 40
+
+
+def main() -> int:
+    options = _options()
+    if options.part:
+        print(json.dumps(_PARTS[options.part](options)), flush=True)
+        return 0
+    described = machine()
+    report: dict[str, Any] = {"machine": described, "tasks": {}}
+    for task in options.task:
+        report["tasks"][task] = _one_task(task, options)
+    if options.json:
+        print_json(report)
+    else:
+        _show(report)
+    return 0
+
+
+def _options() -> Any:
+    made = parser("benchmarks.sampling", __doc__)
+    made.add_argument("--task", nargs="+", default=["push", "cartpole"], help="tasks by name")
+    made.add_argument("--worlds", type=int, default=32, help="worlds a process (default 32)")
+    made.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="numbers of processes at once")
+    made.add_argument("--growth", type=int, nargs="*", default=[1, 4, 16, 64, 256], help="worlds a process, compared")
+    made.add_argument("--seconds", type=float, default=6.0, help="of processor time for each comparison")
+    made.add_argument("--quick", action="store_true", help="only the comparison on one core")
+    made.add_argument("--part", choices=sorted(_PARTS), help="one measurement, in this process")
+    options = made.parse_args()
+    if options.quick:
+        options.cores, options.growth = options.cores[:1], []
+    return options
+
+
+def _one_task(task: str, options: Any) -> dict[str, Any]:
+    def run(part: str, processes: int = 1, **changes: Any) -> list[dict[str, Any]]:
+        tell(f"{task}: {part} {changes or ''} on {processes} core(s)")
+        return _run(part, task, processes, worlds=changes.get("worlds", options.worlds), seconds=options.seconds)
+
+    result: dict[str, Any] = {"worlds": options.worlds, "cores": {}, "growth": {}}
+    for cores in options.cores:
+        result["cores"][cores] = _together(run("compare", cores))
+    for worlds in options.growth:
+        result["growth"][worlds] = _together(run("compare", worlds=worlds))
+    if not options.quick:
+        result["dummy_vec_env"] = run("dummy")[0]
+        result["loading"] = run("loading")[0] if make_task(task).scene.loading.engine_substeps > 1 else None
+    return result
+
+
+def _run(part: str, task: str, processes: int, worlds: int, seconds: float) -> list[dict[str, Any]]:
+    """The same measurement in some processes at once, each with one thread."""
+    command = [sys.executable, "-m", "benchmarks.sampling", "--part", part, "--task", task]
+    command += ["--worlds", str(worlds), "--seconds", str(seconds)]
+    children = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=child_environment()) for _ in range(processes)
+    ]
+    answers = [child.communicate()[0] for child in children]
+    if any(child.returncode for child in children):
+        raise SystemExit(f"benchmarks.sampling: '{' '.join(command[2:])}' failed; what it printed says why")
+    return [json.loads(answer) for answer in answers]
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rates add up; ratios, memory and times are means."""
+    whole: dict[str, Any] = {}
+    for key, value in parts[0].items():
+        values = [part[key] for part in parts]
+        if key == "where_us":
+            whole[key] = {name: statistics.mean(v[name] for v in values) for name in value}
+        elif key.endswith("_steps_s"):
+            whole[key] = sum(values)
+        else:
+            whole[key] = statistics.mean(values)
+    return whole
+
+
+# ---- the parts, each in a process of its own
+
+
+def _compare(options: Any) -> dict[str, Any]:
+    """The pipeline and the bare loop, a fragment of each in turn."""
+    task, n = make_task(options.task[0]), options.worlds
+    before_mb = _resident_mb()
+    began = time.perf_counter()
+    runner = SimRunner(task.name, n, seed=0)
+    built_s = time.perf_counter() - began
+    memory_mb = _resident_mb() - before_mb
+    worlds = runner._env.world
+    assert isinstance(worlds, BulletWorlds)
+    randomization = Randomization(0, Ranges.default(task.parameters).to_dict(), 1.0)
+    weights, version = _weights(task), 0
+    steps = max(8, min(task.max_steps, 2000 // n))
+    clocks = _Clocks(runner)
+    pairs, wall, episode = [], [], 0
+    spent = 0.0
+    while spent < options.seconds or len(pairs) < 5:
+        runner.restart_episodes(np.full(n, episode))
+        episode += 100
+        recording = Recording()
+        recording.attach(worlds)
+        runner.sample(weights, version, randomization, steps)  # records; the timed ones are without the recorder
+        recording.detach()
+        runner.restart_episodes(np.full(n, episode - 100))
+        clocks.running = True
+        ours, ours_wall = _timed(lambda: runner.sample(weights, version, randomization, steps))
+        clocks.running = False
+        bare, bare_wall = _timed(lambda events=recording.events: play(worlds, events))
+        spent += ours + bare
+        pairs.append((ours, bare))
+        wall.append((ours_wall, bare_wall))
+    same = play(worlds, recording.events)
+    assert recording.last is not None
+    if not np.array_equal(np.array(same, np.float32), recording.last.joint_position):
+        apart = float(np.abs(np.array(same, np.float32) - recording.last.joint_position).max())
+        raise SystemExit(f"benchmarks.sampling: the bare loop moved {apart:.1e} rad otherwise; no rate")
+    pairs, wall = pairs[1:], wall[1:]
+    ours, bare = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+    result = {
+        "bare_steps_s": steps * n / bare,
+        "pipeline_steps_s": steps * n / ours,
+        "ratio": statistics.median(b / o for o, b in pairs),
+        "ratio_wall": statistics.median(b / o for o, b in wall),
+        "reset_us": _reset_us(runner, task),
+        "mb_per_world": memory_mb / n,
+        "build_s": built_s,
+        "where_us": clocks.each(bare / (steps * n) * 1e6, ours / (steps * n) * 1e6, (len(pairs) + 1) * steps * n),
+    }
+    runner.close()
+    return result
+
+
+class _Clocks:
+    """Processor time inside the parts of a runner's step."""
+
+    def __init__(self, runner: SimRunner) -> None:
+        self.running = False
+        self.seconds: dict[str, float] = {}
+        env, task = runner._env, runner._task
+        self._listen("policy", runner, "_act")
+        self._listen("features", task, "frame")
+        self._listen("reward", task, "reward")
+        self._listen("resets", env, "_begin")
+        self._listen("observation", env, "_observe")
+        servo = getattr(env.world, "_servo", None)
+        if servo is not None:
+            self._listen("inverse kinematics", servo, "velocities")
+        for effect, _ in env._effects:
+            self._listen("effects", effect, "apply")
+
+    def each(self, bare_us: float, whole_us: float, steps: int) -> dict[str, float]:
+        """µs for one step of one world, `steps` of them; what is in none of the parts is `rest`."""
+        parts = {name: seconds / steps * 1e6 for name, seconds in self.seconds.items()}
+        return {"bare physics": bare_us, **parts, "rest": whole_us - bare_us - sum(parts.values())}
+
+    def _listen(self, name: str, owner: Any, method: str) -> None:
+        inner = getattr(owner, method)
+        self.seconds.setdefault(name, 0.0)
+
+        def timed(*args: Any) -> Any:
+            if not self.running or self._inside:
+                return inner(*args)
+            self._inside = True
+            began = time.process_time()
+            try:
+                return inner(*args)
+            finally:
+                self.seconds[name] += time.process_time() - began
+                self._inside = False
+
+        setattr(owner, method, timed)
+
+    _inside = False
+
+
+def _reset_us(runner: SimRunner, task: Any) -> float:
+    """Processor time a world of a reset with full randomization, all worlds at once, without PyBullet's."""
+    env = runner._env
+    env.set_randomization(Ranges.default(task.parameters))
+    env.reset()
+    everyone = np.ones(env.num_envs, bool)
+    whole = statistics.median(_timed(lambda: env._begin(everyone))[0] for _ in range(7))
+    state, values = env._true, env._parameters
+    inside = statistics.median(_timed(lambda: env.world.reset(everyone, state, values))[0] for _ in range(7))
+    return 1e6 * (whole - inside) / env.num_envs
+
+
+def _dummy(options: Any) -> dict[str, Any]:
+    """Stable-Baselines3's DummyVecEnv around the same single environments, and the vector environment alone."""
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from envs.env import TaskEnv, make_vector
+
+    name, n = options.task[0], options.worlds
+    theirs = DummyVecEnv([lambda i=i: TaskEnv(name, ranges={}, seed=i) for i in range(n)])
+    ours = make_vector(n, name, ranges={}, seed=0)
+    action = np.random.default_rng(0).uniform(-1, 1, ours.action_space.shape).astype(np.float32)
+    theirs.reset()
+    ours.reset()
+    rates = {}
+    for label, env in (("dummy", theirs), ("vector", ours)):
+        times = []
+        for _ in range(5):
+            times.append(_timed(lambda env=env: [env.step(action) for _ in range(10)])[0])
+        rates[f"{label}_steps_s"] = 10 * n / statistics.median(times)
+    theirs.close()
+    ours.close()
+    return rates
+
+
+def _loading(options: Any) -> dict[str, Any]:
+    """The tuned scene against the stock one: rate of the bare loop, and how far they come apart.
+
+    Straight strokes with the same joint velocities in both; the difference of what the first body (or else the
+    tip's joints) did in the end.
+    """
+    task, n = make_task(options.task[0]), min(options.worlds, 8)
+    scene = task.scene
+    stock_scene = replace(scene, loading=STOCK, link_contact={})
+    stock = type("Stock", (type(task),), {"scene": stock_scene})()
+    uniform = np.random.default_rng(0).uniform(size=(n, task.initial_size))
+    start, values = task.initial(uniform), np.tile(task.parameters.nominal, (n, 1))
+    worlds, other = BulletWorlds(task, n), BulletWorlds(stock, n)
+    recording = Recording()
+    everyone = np.ones(n, bool)
+    worlds.reset(everyone, start, values)
+    recording.attach(worlds)
+    directions = np.zeros((n, len(task.actuated)))
+    directions[:, 0] = 0.25
+    if task.bodies:  # towards the body and on
+        directions[:, 1] = 0.25 * (start.body_pose[:, 0, 1] - 0.0) / (start.body_pose[:, 0, 0] - 0.38)
+    for step in range(STROKE_STEPS):
+        worlds.step((directions if step < STROKE_STEPS // 2 else 0.0 * directions)[:, None])
+    recording.detach()
+    told = [(kind, what) for kind, what in recording.events if kind == "velocities"]
+    repeated = [event for event in told for _ in range(other.substeps)]
+    results = {}
+    ends = []
+    for label, made, events in (("tuned", worlds, told), ("stock", other, repeated)):
+        times = []
+        for _ in range(3):
+            made.reset(everyone, start, values)
+            times.append(_timed(lambda made=made, events=events: play(made, events))[0])
+        results[f"{label}_steps_s"] = STROKE_STEPS * n / statistics.median(times)
+        bodies = [p_place(made, i) for i in range(n)] if task.bodies else None
+        ends.append(np.array(bodies if bodies else play(made, events[-1:])))
+    apart = np.linalg.norm(ends[0] - ends[1], axis=1)
+    moved = np.linalg.norm(ends[1] - start.body_pose[:, 0, :3], axis=1) if task.bodies else np.zeros(n)
+    results["speedup"] = results["tuned_steps_s"] / results["stock_steps_s"]
+    results["apart_median"], results["apart_max"] = float(np.median(apart)), float(apart.max())
+    results["moved_median_m"] = float(np.median(moved))
+    worlds.close()
+    other.close()
+    return results
+
+
+def p_place(worlds: BulletWorlds, i: int) -> tuple[float, ...]:
+    """Where world i's first free body is, m."""
+    from envs.bullet_loading import p
+
+    return p.getBasePositionAndOrientation(worlds._bodies[0], worlds._clients[i])[0]
+
+
+def _weights(task: Any) -> dict[str, np.ndarray]:
+    """A policy of the usual size with small random weights."""
+    random = np.random.default_rng(0)
+    sizes = [task.policy_size, HIDDEN, HIDDEN, 2 * task.action_size]
+    layers = {}
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        layers[f"pi.{2 * i}.weight"] = random.normal(scale=a**-0.5, size=(b, a)).astype(np.float32)
+        layers[f"pi.{2 * i}.bias"] = np.zeros(b, np.float32)
+    return layers
+
+
+def _timed(call: Any) -> tuple[float, float]:
+    """Processor and wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    call()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def _resident_mb() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+_PARTS = {"compare": _compare, "dummy": _dummy, "loading": _loading}
+
+
+def _show(report: dict[str, Any]) -> None:
+    console = tables()
+    for name, result in report["tasks"].items():
+        table = Table(title=f"Sampling, task {name}", caption=machine_line(report["machine"]))
+        for column in ("processes x worlds", "bare/s", "pipeline/s", "ratio", "by wall", "reset µs", "MB/world"):
+            table.add_column(column, justify="right")
+        rows = [(f"{cores} x {result['worlds']}", row) for cores, row in result["cores"].items()]
+        rows += [(f"1 x {worlds}", row) for worlds, row in result["growth"].items()]
+        for label, row in rows:
+            table.add_row(
+                label,
+                number(row["bare_steps_s"]),
+                number(row["pipeline_steps_s"]),
+                f"{row['ratio']:.2f}",
+                f"{row['ratio_wall']:.2f}",
+                f"{row['reset_us']:.0f}",
+                f"{row['mb_per_world']:.1f}",
+            )
+        console.print(table)
+        where = next(iter(result["cores"].values()))["where_us"]
+        console.print("µs a step: " + ", ".join(f"{part} {value:.1f}" for part, value in where.items()))
+        for extra in ("dummy_vec_env", "loading"):
+            if result.get(extra):
+                console.print(f"{extra}: " + ", ".join(f"{key} {value:,.4g}" for key, value in result[extra].items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

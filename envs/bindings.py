@@ -1,0 +1,113 @@
+"""How a parameter acts on a simulated scene: one small class for each kind of physical quantity.
+
+A scene maps parameter names to these; every engine interprets them. Scales multiply the values of the asset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ContactQuantity = Literal[
+    "lateralFriction", "rollingFriction", "spinningFriction", "restitution", "contactStiffness", "contactDamping"
+]
+
+
+@dataclass(frozen=True)
+class Gravity:
+    """The parameter is the magnitude of gravity along -z, m/s^2."""
+
+
+@dataclass(frozen=True)
+class LinkMass:
+    """The parameter is a link's mass in kg; its inertia follows in proportion."""
+
+    link: str
+
+
+@dataclass(frozen=True)
+class LinkMassScale:
+    """The parameter multiplies the masses of these links; their inertias follow."""
+
+    links: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JointDamping:
+    """The parameter is a joint's viscous friction, N s/m or N m s/rad."""
+
+    joint: str
+
+
+@dataclass(frozen=True)
+class JointDampingScale:
+    """The parameter multiplies the viscous friction that these joints have nominally, N m s/rad."""
+
+    joints: tuple[str, ...]
+    nominal: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class JointCoulomb:
+    """The parameter is a joint's Coulomb friction, N or N m. The joint must not have a velocity servo."""
+
+    joint: str
+
+
+@dataclass(frozen=True)
+class ServoGain:
+    """The parameter multiplies the gain by which a Cartesian servo corrects its position error."""
+
+
+@dataclass(frozen=True)
+class ServoEffort:
+    """The parameter multiplies the greatest efforts of the joint servos."""
+
+
+@dataclass(frozen=True)
+class BodyMass:
+    """The parameter is a free body's mass in kg; its inertia follows in proportion."""
+
+    body: str
+
+
+@dataclass(frozen=True)
+class BodyContact:
+    """The parameter is one contact quantity of a body or of a link of the robot.
+
+    PyBullet multiplies the frictions and restitutions of the two sides of a contact. Stiffness (N/m) and
+    damping (N s/m) only act where both are bound.
+    """
+
+    body: str
+    quantity: ContactQuantity
+
+
+@dataclass(frozen=True)
+class BodyDamping:
+    """The parameter is a free body's viscous drag in N s/m; its rotation is damped at the same rate per second."""
+
+    body: str
+
+
+@dataclass(frozen=True)
+class BodyHeight:
+    """The parameter is the height of the top of a fixture, m."""
+
+    body: str
+
+
+Binding = (
+    Gravity
+    | LinkMass
+    | LinkMassScale
+    | JointDamping
+    | JointDampingScale
+    | JointCoulomb
+    | ServoGain
+    | ServoEffort
+    | BodyMass
+    | BodyContact
+    | BodyDamping
+    | BodyHeight
+)

@@ -1,0 +1,152 @@
+"""Loading a scene into a PyBullet client."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from envs.kinematics import asset_path
+from envs.scene import Body, Scene
+from envs.world import WorldError
+
+
+@contextmanager
+def _silent(descriptor: int):
+    """Nothing that C code writes to this file descriptor gets out."""
+    saved, null = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, descriptor)
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+        os.close(null)
+
+
+def _import_quietly():
+    """Import pybullet without the build time it prints on the error stream."""
+    with _silent(2):
+        import pybullet
+    return pybullet
+
+
+p = _import_quietly()
+
+
+@dataclass(frozen=True)
+class Handles:
+    """PyBullet's numbers for what a scene names; the same in every client."""
+
+    robot: int
+    joints: dict[str, int]
+    links: dict[str, int]
+    bodies: dict[str, int]  # free bodies and fixtures
+
+    def joint(self, name: str, urdf: str) -> int:
+        return _number("joint", self.joints, name, urdf)
+
+    def link(self, name: str, urdf: str) -> int:
+        return _number("link", self.links, name, urdf)
+
+
+def connect() -> int:
+    client = p.connect(p.DIRECT)
+    if client < 0:
+        raise WorldError("PyBullet gives no more clients; accepted are at most about 1000 worlds in one process")
+    return client
+
+
+def time_step_s(wanted_s: float, substeps: int) -> float:
+    """The time step to set so that an engine call makes exactly `substeps` physics steps.
+
+    Bullet counts them by dividing times and carries the rest over to the next call, so the step must divide
+    without rounding; this one does, and is within a picosecond a step.
+    """
+    return wanted_s if substeps == 1 else substeps * round(wanted_s / substeps * 2**40) * 2.0**-40
+
+
+def load(client: int, scene: Scene) -> Handles:
+    """Load everything, with all motors off but those of locked joints, and no damping."""
+    loading = scene.loading
+    engine = {"fixedTimeStep": time_step_s(loading.engine_substeps / scene.physics_hz, loading.engine_substeps)}
+    if loading.engine_substeps > 1:
+        engine["numSubSteps"] = loading.engine_substeps
+    p.setPhysicsEngineParameter(
+        **engine,
+        numSolverIterations=loading.solver_iterations,
+        solverResidualThreshold=loading.solver_residual,
+        deterministicOverlappingPairs=1,  # contacts are solved in an order that does not depend on the past
+        physicsClientId=client,
+    )
+    robot = _load_robot(client, scene)
+    bodies = {body.name: _make(client, body) for body in (*scene.fixtures, *scene.bodies)}
+    count = range(p.getNumJoints(robot, client))
+    infos = [p.getJointInfo(robot, j, client) for j in count]
+    handles = Handles(
+        robot, {info[1].decode(): info[0] for info in infos}, {info[12].decode(): info[0] for info in infos}, bodies
+    )
+    for body in (robot, *bodies.values()):
+        p.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
+    for joint, info in zip(count, infos, strict=True):
+        force = info[10] if info[1].decode() in scene.locked else 0.0
+        p.setJointMotorControl2(robot, joint, p.VELOCITY_CONTROL, force=force, physicsClientId=client)
+    for link, contact in scene.link_contact.items():
+        p.changeDynamics(robot, handles.link(link, scene.urdf), physicsClientId=client, **contact)
+    return handles
+
+
+def _load_robot(client: int, scene: Scene) -> int:
+    path = asset_path(scene.urdf)
+    if not path.is_file():
+        raise WorldError(f"urdf: '{scene.urdf}' is not there; accepted is a file in envs/assets or an absolute path")
+    flags = p.URDF_USE_INERTIA_FROM_FILE
+    if not scene.loading.visuals:
+        flags |= p.URDF_IGNORE_VISUAL_SHAPES
+    if not scene.loading.merge_fixed:
+        return _load_urdf(client, str(path), scene.base, flags)
+    text = _with_locked_joints_fixed(path.read_text(encoding="utf-8"), scene.locked)
+    text = text.replace("package://", f"{path.parent}{os.sep}")
+    with tempfile.TemporaryDirectory() as folder:
+        changed = os.path.join(folder, path.name)
+        with open(changed, "w", encoding="utf-8") as file:
+            file.write(text)
+        return _load_urdf(client, changed, scene.base, flags | p.URDF_MERGE_FIXED_LINKS)
+
+
+def _load_urdf(client: int, path: str, base, flags: int) -> int:
+    try:
+        sys.stdout.flush()
+        with _silent(1):  # it tells what it merges
+            return p.loadURDF(path, base, useFixedBase=True, flags=flags, physicsClientId=client)
+    except p.error as error:
+        raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
+
+
+def _with_locked_joints_fixed(urdf: str, locked: tuple[str, ...]) -> str:
+    for name in locked:
+        urdf = re.sub(rf'(<joint\s+name="{re.escape(name)}"\s+type=)"\w+"', r'\1"fixed"', urdf)
+    return urdf
+
+
+def _make(client: int, body: Body) -> int:
+    if body.shape == "box":
+        half = [length / 2 for length in body.size]
+        shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=half, physicsClientId=client)
+    elif body.shape == "cylinder":
+        diameter, height = body.size
+        shape = p.createCollisionShape(p.GEOM_CYLINDER, radius=diameter / 2, height=height, physicsClientId=client)
+    else:
+        raise WorldError(f"shape: '{body.shape}' of body '{body.name}' is unknown; accepted is box or cylinder")
+    number = p.createMultiBody(body.mass_kg, shape, basePosition=body.position, physicsClientId=client)
+    p.changeDynamics(number, -1, lateralFriction=body.lateral_friction, physicsClientId=client)
+    return number
+
+
+def _number(kind: str, table: dict[str, int], name: str, urdf: str) -> int:
+    if name not in table:
+        raise WorldError(f"{kind}: '{name}' is not in {urdf}; accepted is one of {', '.join(table)}")
+    return table[name]

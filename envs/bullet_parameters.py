@@ -1,0 +1,190 @@
+"""Applying parameter values to a PyBullet client, always from the values cached at loading, and reading them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from envs import bindings as kinds
+from envs.bullet_loading import Handles, p
+from envs.randomization.parameters import ParameterSpace
+from envs.scene import Scene
+from envs.world import WorldError
+
+_READ = {  # changeDynamics keyword -> place in getDynamicsInfo
+    "lateralFriction": 1,
+    "restitution": 5,
+    "rollingFriction": 6,
+    "spinningFriction": 7,
+    "contactDamping": 8,
+    "contactStiffness": 9,
+}
+_PROBE_M_S = 1e-3  # drag has a part that is quadratic in the speed; at this one it is 0.1 %
+
+
+@dataclass
+class _Part:
+    """A link or body, the parameters that act on it, and its values at loading."""
+
+    body: int
+    link: int  # -1: the base
+    mass_kg: float
+    inertia: tuple[float, float, float]  # principal moments, kg m^2
+    mass_column: int | None = None
+    mass_factor: float = 1.0  # kg for each unit of the parameter
+    drag_column: int | None = None
+    direct: list[tuple[str, int, float]] = field(default_factory=list)  # (keyword, column, factor)
+
+    def change(self, row: list[float]) -> dict:
+        """The arguments of changeDynamics, all in one call."""
+        change: dict = {key: row[column] * factor for key, column, factor in self.direct}
+        mass = self.mass_kg
+        if self.mass_column is not None:
+            # changeDynamics(mass) alone would reset the inertia, so both always go together.
+            mass = row[self.mass_column] * self.mass_factor
+            scale = mass / self.mass_kg
+            x, y, z = self.inertia
+            change["mass"], change["localInertiaDiagonal"] = mass, [scale * x, scale * y, scale * z]
+        if self.drag_column is not None:
+            change["linearDamping"] = change["angularDamping"] = row[self.drag_column] / mass
+        return change
+
+
+class BulletParameters:
+    """What a scene's bindings mean in PyBullet; the same for every client."""
+
+    def __init__(self, client: int, handles: Handles, scene: Scene, space: ParameterSpace) -> None:
+        self._handles, self._scene = handles, scene
+        self._parts: dict[tuple[int, int], _Part] = {}
+        self._gravity: int | None = None
+        self._coulomb: list[tuple[int, int]] = []  # (joint, column)
+        self._heights: list[tuple[int, int, tuple[float, float, float], float]] = []
+        self.gain_column: int | None = None
+        self.effort_column: int | None = None
+        for name, binding in scene.bindings.items():
+            self._bind(client, binding, space.index(name))
+
+    def _bind(self, client: int, binding: kinds.Binding, column: int) -> None:
+        handles, urdf = self._handles, self._scene.urdf
+        match binding:
+            case kinds.Gravity():
+                self._gravity = column
+            case kinds.LinkMass(link):
+                self._part(client, handles.robot, handles.link(link, urdf)).mass_column = column
+            case kinds.LinkMassScale(links):
+                for link in links:
+                    part = self._part(client, handles.robot, handles.link(link, urdf))
+                    part.mass_column, part.mass_factor = column, part.mass_kg
+            case kinds.JointDamping(joint):
+                part = self._part(client, handles.robot, handles.joint(joint, urdf))
+                part.direct.append(("jointDamping", column, 1.0))
+            case kinds.JointDampingScale(joints, nominal):
+                for joint, damping in zip(joints, nominal, strict=True):
+                    part = self._part(client, handles.robot, handles.joint(joint, urdf))
+                    part.direct.append(("jointDamping", column, damping))
+            case kinds.JointCoulomb(joint):
+                self._coulomb.append((handles.joint(joint, urdf), column))
+            case kinds.ServoGain():
+                self.gain_column = column
+            case kinds.ServoEffort():
+                self.effort_column = column
+            case kinds.BodyMass(body):
+                self._part(client, *self._place(body)).mass_column = column
+            case kinds.BodyContact(body, quantity):
+                self._part(client, *self._place(body)).direct.append((quantity, column, 1.0))
+            case kinds.BodyDamping(body):
+                self._part(client, *self._place(body)).drag_column = column
+            case kinds.BodyHeight(body):
+                fixture = next((f for f in self._scene.fixtures if f.name == body), None)
+                if fixture is None:
+                    known = ", ".join(f.name for f in self._scene.fixtures) or "none"
+                    raise WorldError(f"fixture: '{body}' is not in this scene; accepted is one of {known}")
+                self._heights.append((handles.bodies[body], column, fixture.position, fixture.height_m / 2))
+
+    def apply(self, client: int, row: list[float]) -> None:
+        """Set one world's parameter values (d,)."""
+        if self._gravity is not None:
+            p.setGravity(0.0, 0.0, -row[self._gravity], client)
+        for part in self._parts.values():
+            change = part.change(row)
+            if change:
+                p.changeDynamics(part.body, part.link, physicsClientId=client, **change)
+        for body, column, (x, y, _), half in self._heights:
+            p.resetBasePositionAndOrientation(body, (x, y, row[column] - half), (0.0, 0.0, 0.0, 1.0), client)
+        for joint, column in self._coulomb:
+            p.setJointMotorControl2(
+                self._handles.robot,
+                joint,
+                p.VELOCITY_CONTROL,
+                targetVelocity=0.0,
+                force=row[column] / self._scene.loading.engine_substeps,
+                physicsClientId=client,
+            )
+
+    def read(self, client: int, row: np.ndarray) -> None:
+        """Fill `row` (d,) with the values that PyBullet holds.
+
+        Coulomb friction and drag have no getter, so they are seen at work on what moves; states are put back.
+        """
+        robot = self._handles.robot
+        p.syncBodyInfo(physicsClientId=client)  # getJointInfo answers from a cache
+        if self._gravity is not None:
+            row[self._gravity] = -p.getPhysicsEngineParameters(client)["gravityAccelerationZ"]
+        for part in self._parts.values():
+            info = p.getDynamicsInfo(part.body, part.link, client)
+            if part.mass_column is not None:
+                row[part.mass_column] = info[0] / part.mass_factor
+            for key, column, factor in part.direct:
+                held = p.getJointInfo(robot, part.link, client)[6] if key == "jointDamping" else info[_READ[key]]
+                row[column] = held / factor
+        for body, column, _, half in self._heights:
+            row[column] = p.getBasePositionAndOrientation(body, client)[0][2] + half
+        for joint, column in self._coulomb:
+            row[column] = self._measure_coulomb(client, joint)
+        for part in self._parts.values():
+            if part.drag_column is not None:
+                row[part.drag_column] = self._measure_drag(client, part)
+
+    def _part(self, client: int, body: int, link: int) -> _Part:
+        if (body, link) not in self._parts:
+            info = p.getDynamicsInfo(body, link, client)
+            self._parts[body, link] = _Part(body, link, info[0], info[2])
+        return self._parts[body, link]
+
+    def _place(self, name: str) -> tuple[int, int]:
+        handles = self._handles
+        if name in handles.bodies:
+            return handles.bodies[name], -1
+        if name in handles.links:
+            return handles.robot, handles.links[name]
+        known = ", ".join([*handles.bodies, *handles.links])
+        raise WorldError(f"body: '{name}' is not in this scene; accepted is one of {known}")
+
+    def _measure_coulomb(self, client: int, joint: int) -> float:
+        """The effort by which the friction motor brakes a joint too fast to be stopped in one step."""
+        body, joints = self._handles.robot, range(p.getNumJoints(self._handles.robot, client))
+        before = p.getJointStates(body, joints, client)
+        p.resetJointState(body, joint, before[joint][0], 100.0, physicsClientId=client)
+        p.stepSimulation(client)
+        effort = abs(p.getJointState(body, joint, client)[3])
+        for index, (q, dq, *_) in enumerate(before):
+            p.resetJointState(body, index, q, dq, physicsClientId=client)
+        return effort
+
+    def _measure_drag(self, client: int, part: _Part) -> float:
+        """Drag in N s/m from the speed that is left of a small one after one step, high above everything."""
+        saved = p.saveState(client)
+        p.resetBasePositionAndOrientation(part.body, (0.0, 0.0, 100.0), (0.0, 0.0, 0.0, 1.0), client)
+        p.resetBaseVelocity(part.body, (_PROBE_M_S, 0.0, 0.0), (0.0, 0.0, 0.0), physicsClientId=client)
+        held = p.getPhysicsEngineParameters(client)
+        gravity = [held[f"gravityAcceleration{axis}"] for axis in "XYZ"]
+        p.setGravity(0.0, 0.0, 0.0, client)
+        p.stepSimulation(client)
+        left = p.getBaseVelocity(part.body, client)[0][0] / _PROBE_M_S
+        p.setGravity(*gravity, client)
+        p.restoreState(saved, physicsClientId=client)
+        p.removeState(saved, client)
+        substeps = self._scene.loading.engine_substeps
+        rate = (1.0 - left ** (1.0 / substeps)) * self._scene.physics_hz
+        return rate * p.getDynamicsInfo(part.body, -1, client)[0]

@@ -1,0 +1,89 @@
+"""The Franka Panda arm of pybullet_data as the arm tasks use it: hand closed, gripper pointing down."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from envs.bindings import Binding, ContactQuantity, Gravity, JointDampingScale, LinkMassScale, ServoEffort, ServoGain
+from envs.kinematics import Chain, asset_path
+from envs.randomization.keyed import KeyedRandom
+from envs.randomization.parameters import Parameter
+from envs.scene import Loading
+from envs.servo import CartesianVelocity
+
+URDF = "pybullet_data:franka_panda/panda.urdf"
+JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
+LINKS = tuple(f"panda_link{i}" for i in range(1, 8))
+FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
+TIP = "panda_grasptarget"  # between the fingertips, which reach 7 mm further
+BASE = (0.0, 0.0, 0.75)  # on a pedestal as high as the nominal table
+POSTURE = (0.0, -0.215, 0.0, -2.57, 0.0, 2.356, 0.785)
+MAX_EFFORT = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
+MAX_VELOCITY = (2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61)
+JOINT_DAMPING = (0.1,) * 7  # N m s/rad; the file has none
+FINGERTIPS: dict[ContactQuantity, float] = {  # as in the file, where merging links would lose them
+    "lateralFriction": 1.0,
+    "spinningFriction": 0.1,
+    "contactStiffness": 3e4,
+    "contactDamping": 1e3,
+}
+PHYSICS_HZ = 240.0
+STARTS = 256  # how many starting postures there are
+
+# Measured against STOCK by benchmarks/sampling.py. Fewer iterations or a larger residual move objects elsewhere.
+TUNED = Loading(engine_substeps=12, solver_iterations=10, solver_residual=1e-4, merge_fixed=True)
+
+PARAMETERS = (
+    Parameter("world.gravity_m_s2", "m/s^2", 9.81, (5.0, 15.0), (9.81, 9.81), description="magnitude of gravity"),
+    Parameter(
+        "arm.mass_scale", "1", 1.0, (0.2, 5.0), (0.25, 4.0), "log", "on the masses of all links; inertias follow"
+    ),
+    Parameter("arm.damping_scale", "1", 1.0, (0.1, 40.0), (0.2, 20.0), "log", "on the damping of all joints"),
+    Parameter("arm.gain_scale", "1", 1.0, (0.25, 4.0), (0.5, 2.0), "log", "on the gain of the arm's own controller"),
+    Parameter("arm.effort_scale", "1", 1.0, (0.3, 2.0), (1.0, 1.0), "log", "on the greatest joint torques"),
+    Parameter("action.delay_ms", "ms", 0.0, (0.0, 200.0), (0.0, 60.0), description="from policy to controller"),
+    Parameter("action.lag_ms", "ms", 0.0, (0.0, 200.0), (0.0, 50.0), description="first-order lag of the controller"),
+    Parameter("action.gain", "1", 1.0, (0.5, 1.5), (0.9, 1.1), description="actual / commanded velocity"),
+    Parameter(
+        "action.period_jitter_ms", "ms", 0.0, (0.0, 20.0), (1.0, 8.0), description="mean extra time, drawn each step"
+    ),
+    Parameter("action.drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of commands that never arrive"),
+    Parameter("action.backlash_m", "m", 0.0, (0.0, 0.02), (0.0, 0.0), description="play felt when motion reverses"),
+    Parameter("sensor.joint_noise_rad", "rad", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd on every joint encoder"),
+)
+
+BINDINGS: dict[str, Binding] = {
+    "world.gravity_m_s2": Gravity(),
+    "arm.mass_scale": LinkMassScale(LINKS),
+    "arm.damping_scale": JointDampingScale(JOINTS, JOINT_DAMPING),
+    "arm.gain_scale": ServoGain(),
+    "arm.effort_scale": ServoEffort(),
+}
+
+
+@cache
+def chain() -> Chain:
+    """From the base to the tip."""
+    return Chain.from_urdf(asset_path(URDF), JOINTS, TIP, BASE)
+
+
+def servo(axes: str, low: tuple[float, float, float], high: tuple[float, float, float]) -> CartesianVelocity:
+    """Velocity of the tip along `axes` ("xy") inside the workspace [low, high], m in the world frame."""
+    columns = tuple("xyz".index(axis) for axis in axes)
+    return CartesianVelocity(chain(), JOINTS, columns, low, high, POSTURE, MAX_EFFORT, MAX_VELOCITY)
+
+
+@cache
+def starts(low: tuple[float, float, float], high: tuple[float, float, float]) -> np.ndarray:
+    """(STARTS, 7) joint positions with the tip inside the box [low, high] and the gripper pointing down."""
+    spread = KeyedRandom(0).uniform("starts", np.arange(STARTS), 0, 3)
+    frames = np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (STARTS, 1, 1))
+    frames[:, :3, 3] = np.array(low) + spread * (np.array(high) - np.array(low))
+    return chain().solve(np.tile(POSTURE, (STARTS, 1)), frames)
+
+
+def start_posture(table: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """(n, 7) rows of `table` for n numbers in [0, 1)."""
+    return table[(uniform * len(table)).astype(np.int64)].astype(np.float32)

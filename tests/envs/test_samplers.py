@@ -1,0 +1,70 @@
+"""Distributions beyond the uniform one: where they lie, that they are keyed, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from envs.randomization.parameters import RangeError, Ranges
+from envs.randomization.samplers import CorrelatedSampler, DiscreteSampler, TruncatedNormalSampler, UniformSampler
+from envs.tasks.push import PARAMETERS as SPACE
+
+WORLDS = np.arange(4000)
+DEFAULT = Ranges.default(SPACE)
+
+
+def test_truncated_normals_stay_in_their_ranges_and_gather_at_nominal():
+    values = TruncatedNormalSampler(DEFAULT, 6.0, seed=0).sample(WORLDS, np.zeros(4000, int))
+    assert (values >= DEFAULT.low).all() and (values <= DEFAULT.high).all()
+    table = values[:, SPACE.index("table.height_m")]
+    assert table.mean() == pytest.approx(0.75, abs=5e-4) and table.std() == pytest.approx(0.04 / 6, rel=0.05)
+    scale = np.log(values[:, SPACE.index("arm.mass_scale")])  # log scale: symmetric there
+    assert scale.mean() == pytest.approx(0.0, abs=0.03)
+    fixed = DEFAULT.low == DEFAULT.high
+    assert values[:, fixed] == pytest.approx(np.tile(DEFAULT.low[fixed], (4000, 1)))
+
+
+def test_discrete_values_are_equally_likely_and_leave_the_rest_alone():
+    inner = UniformSampler(DEFAULT, 1.0, seed=0)
+    values = DiscreteSampler(inner, SPACE, {"puck.mass_kg": [0.1, 0.2, 0.4]}, seed=0).sample(WORLDS, 0 * WORLDS)
+    column = SPACE.index("puck.mass_kg")
+    found, counts = np.unique(values[:, column], return_counts=True)
+    assert found.tolist() == [0.1, 0.2, 0.4] and counts.min() > 1200
+    others = np.delete(values, column, axis=1)
+    assert np.array_equal(others, np.delete(inner.sample(WORLDS, 0 * WORLDS), column, axis=1))
+
+
+def test_correlated_draws_have_the_covariance_they_were_given():
+    covariance = np.zeros((len(SPACE),) * 2)
+    i, j = SPACE.index("puck.mass_kg"), SPACE.index("puck.friction")  # linear and log
+    covariance[i, i], covariance[j, j], covariance[i, j] = 0.02**2, 0.3**2, -0.9 * 0.02 * 0.3
+    covariance[j, i] = covariance[i, j]
+    sampler = CorrelatedSampler(SPACE, SPACE.own_scale(SPACE.nominal), covariance, seed=0)
+    values = SPACE.own_scale(sampler.sample(WORLDS, 0 * WORLDS))
+    assert np.cov(values[:, i], values[:, j]) == pytest.approx(covariance[np.ix_([i, j], [i, j])], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TruncatedNormalSampler(DEFAULT, 4.0, seed=7),
+        lambda: DiscreteSampler(UniformSampler(DEFAULT, 1.0, 7), SPACE, {"puck.mass_kg": [0.1, 0.3]}, seed=7),
+        lambda: CorrelatedSampler(SPACE, SPACE.own_scale(SPACE.nominal), 1e-6 * np.eye(len(SPACE)), seed=7),
+    ],
+)
+def test_a_draw_depends_on_seed_world_and_episode_only(make):
+    whole = make().sample(np.arange(8), np.full(8, 3))
+    assert whole[5:6] == pytest.approx(make().sample(np.array([5]), np.array([3])), rel=1e-12)
+    assert not np.array_equal(whole, make().sample(np.arange(8), np.full(8, 4)))
+
+
+def test_what_cannot_be_sampled_gives_a_sentence():
+    inner = UniformSampler(DEFAULT, 1.0, seed=0)
+    with pytest.raises(RangeError, match="puck.mass_kg: .* leaves the hard bounds; accepted is an interval"):
+        DiscreteSampler(inner, SPACE, {"puck.mass_kg": [0.0, 0.2]}, seed=0)
+    with pytest.raises(RangeError, match="puck.mass_kg: there are no values"):
+        DiscreteSampler(inner, SPACE, {"puck.mass_kg": []}, seed=0)
+    with pytest.raises(RangeError, match="spread: 0"):
+        TruncatedNormalSampler(DEFAULT, 0.0, seed=0)
+    with pytest.raises(RangeError, match="covariance: shapes"):
+        CorrelatedSampler(SPACE, np.zeros(2), np.eye(2), seed=0)
+    with pytest.raises(RangeError, match="not symmetric and positive"):
+        CorrelatedSampler(SPACE, SPACE.nominal, -np.eye(len(SPACE)), seed=0)
