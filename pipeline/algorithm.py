@@ -2,7 +2,8 @@
 
 RLlib provides the learner group, checkpoints and the Tune trial. Sampling, evaluation and the robot are plain actors
 (`pipeline.actors`), because RLlib's environment runners import torch and RLlib in every process and step through
-Python connectors. All of RLlib this project touches is here, in `pipeline.module` and in `pipeline.learner`.
+Python connectors. All of RLlib this project touches is here and in `pipeline.spaces_only`,
+`pipeline.module` and `pipeline.learner`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,7 @@ from ray.rllib.algorithms.sac import SAC, SACConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import PlacementGroupFactory
 
 from envs.registry import make_task
@@ -38,6 +36,7 @@ from pipeline.module import AsymmetricSACModule
 from pipeline.replay import ColumnReplay, MixedReplay
 from pipeline.robot_link import RobotLink
 from pipeline.sampling import SimSampler
+from pipeline.spaces_only import SpacesOnly
 from pipeline.worlds import evaluation_seed
 
 POLICY_FILE = "policy.onnx"
@@ -74,7 +73,7 @@ class Sim2RealConfig(SACConfig):
             observation_space=gym.spaces.Box(-np.inf, np.inf, (columns,), np.float32),
             action_space=gym.spaces.Box(-1.0, 1.0, (task.action_size,), np.float32),
         )
-        self.env_runners(env_runner_cls=_SpacesOnly, num_env_runners=0)
+        self.env_runners(env_runner_cls=SpacesOnly, num_env_runners=0)
         self.rl_module(
             rl_module_spec=RLModuleSpec(
                 module_class=AsymmetricSACModule,
@@ -354,46 +353,6 @@ class Sim2Real(SAC):
         self.sampler.close()
         self.evaluations.close()
         super().cleanup()
-
-
-class _SpacesOnly(EnvRunner, Checkpointable):
-    """RLlib wants an environment runner to ask for spaces; this one has nothing else."""
-
-    def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        EnvRunner.__init__(self, config=config, **kwargs)
-        self._spaces = (config.observation_space, config.action_space)
-
-    def make_env(self) -> None:
-        """There is no environment here."""
-
-    make_module = make_env
-
-    def assert_healthy(self) -> None:
-        """Nothing that could be ill."""
-
-    def get_spaces(self) -> dict[str, Any]:
-        return {key: self._spaces for key in (INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES, DEFAULT_MODULE_ID)}
-
-    def sample(self, **kwargs: Any) -> list:
-        return []
-
-    def get_metrics(self) -> dict[str, Any]:
-        return self.metrics.reduce()
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """No state."""
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        return (), {"config": self.config}
-
-    def get_checkpointable_components(self) -> list:
-        return []
-
-    def stop(self) -> None:
-        """Nothing to stop."""
 
 
 def _scalars(results: dict[str, Any]) -> dict[str, float]:

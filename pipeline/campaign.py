@@ -15,17 +15,18 @@ import numpy as np
 
 from envs.randomization.parameters import Ranges
 from envs.task import Task
-from pipeline.actors.evaluator import Evaluation, Scenario
+from pipeline.actors.evaluator import Evaluation
 from pipeline.actors.sim_runner import Randomization
 from pipeline.config import Experiment
-from pipeline.evaluation import EvaluationService, Request
+from pipeline.evaluation import EvaluationService
 from pipeline.gap import Outcomes
+from pipeline.looks import Looks
 from pipeline.robot_link import RobotLink, RobotRound, RoundReport
 from pipeline.rounds import RoundRequest, RoundSchedule
 from pipeline.schedulers.adr_rule import AdrRule
 from pipeline.stage_rows import StageRow
 from pipeline.stages import Measures, StageMachine, StageSettings
-from pipeline.worlds import COLLECTION_WORLD, FINAL_WORLD, GATE_WORLD, PERIODIC_WORLD, evaluation_seed
+from pipeline.worlds import COLLECTION_WORLD, FINAL_WORLD, GATE_WORLD, evaluation_seed
 
 ROBOT_PATIENCE_S = 60.0  # how long the end of a run waits for a robot that is stopped or out of reach
 
@@ -47,13 +48,13 @@ class Campaign:
     ) -> None:
         self._experiment, self._task, self._run = experiment, task, run
         self._evaluations, self._robot = evaluations, robot
+        self._looks = Looks(experiment.evaluation, evaluations)
         self.machine = StageMachine(experiment.stages)
         self.schedule = RoundSchedule(experiment.rounds, task.max_steps * task.control_period_s)
         start = Ranges.from_dict(task.parameters, experiment.randomization.ranges)
         self.rule = AdrRule(start, experiment.randomization.adr, task.adr_thresholds)
         self.ranges = self.rule.start
         self.buffers: dict[str, dict[str, list[float]]] = {}
-        self._next_boundary = 0
         self.rows: list[StageRow] = []
         self.final: StageRow | None = None
         self._flights: dict[int, _Flight] = {}
@@ -64,7 +65,6 @@ class Campaign:
         self._episodes = 0  # flown on the robot for this run
         self._flying_s = 0.0  # wall time with a robot round under way
         self._heard_at = time.monotonic()
-        self._evaluated_at = -(10**9)
 
     # -- what the algorithm asks ----------------------------------------------------------------------------------
 
@@ -225,8 +225,9 @@ class Campaign:
         if not self.training:
             return "stay"
         stage, index, entered_at = self.machine.stage, self.machine.index, self.machine.entered_at
-        if updates - self._evaluated_at >= self._experiment.evaluation.every_updates:
-            self._ask_simulation(updates, export)
+        if self._looks.due(updates):
+            boundaries = self.rule.boundaries(self.ranges) if stage.adr else ()
+            self._looks.regular(export(), updates, self.randomization, boundaries)
         if self._robot.exists:
             request = self.schedule.collection(index, stage, entered_at, updates)
             if request is not None:
@@ -278,7 +279,7 @@ class Campaign:
         self._measured[tag] = row
         if request is not None:
             self._ask_robot(request, row.policy, tag)
-        self._ask_nominal(tag, row.policy, row.updates, row.first_world, row.episodes)
+        self._ask_nominal(tag, row)
 
     def _ask_robot(self, request: RoundRequest, policy: bytes, tag: str = "") -> None:
         base = {"collect": COLLECTION_WORLD, "final": FINAL_WORLD}.get(request.reason, GATE_WORLD)
@@ -297,33 +298,8 @@ class Campaign:
             )
         )
 
-    def _ask_nominal(self, tag: str, policy: bytes, updates: int, first_world: int, episodes: int) -> None:
-        scenario = Scenario("nominal", max(episodes, 1), first_world, self.randomization)
-        self._evaluations.request(Request(tag, policy, updates, scenario))
-
-    def _ask_simulation(self, updates: int, export: Callable[[], bytes]) -> None:
-        """The regular look at the policy, unless the evaluators still work on the last one."""
-        if self._evaluations.outstanding():
-            return
-        self._evaluated_at = updates
-        policy, episodes = export(), self._experiment.evaluation.episodes
-        self._ask_nominal("sim", policy, updates, PERIODIC_WORLD, episodes)
-        scenario = Scenario("randomized", episodes, PERIODIC_WORLD, self.randomization)
-        self._evaluations.request(Request("randomized", policy, updates, scenario))
-        if self.machine.stage.adr:
-            self._ask_boundaries(updates, policy)
-
-    def _ask_boundaries(self, updates: int, policy: bytes) -> None:
-        """Episodes on the bounds of the ranges, in turn, each in a world of its own (Akkaya et al. 2019)."""
-        pairs = self.rule.boundaries(self.ranges)
-        if not pairs:
-            return
-        count = self._experiment.evaluation.boundary_episodes
-        chosen = tuple(pairs[(self._next_boundary + k) % len(pairs)] for k in range(count))
-        full = Randomization(self.ranges.version, self.ranges.to_dict(), 1.0)
-        scenario = Scenario("boundary", count, PERIODIC_WORLD + self._next_boundary, full, chosen)
-        self._next_boundary += count
-        self._evaluations.request(Request("boundary", policy, updates, scenario))
+    def _ask_nominal(self, tag: str, row: StageRow) -> None:
+        self._looks.nominal(tag, row.policy, row.updates, self.randomization, row.first_world, row.episodes)
 
     # -- telling --------------------------------------------------------------------------------------------------
 
@@ -379,12 +355,11 @@ class Campaign:
         "_blocks",
         "_gap",
         "_last_gate",
-        "_evaluated_at",
-        "_next_boundary",
     )
 
     def get_state(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.STATE}
+        state["looks"] = self._looks.get_state()
         state["machine"], state["schedule"] = self.machine.get_state(), self.schedule.get_state()
         state["ranges"] = {"version": self.ranges.version, "intervals": self.ranges.to_dict()}
         return state
@@ -392,13 +367,14 @@ class Campaign:
     def set_state(self, state: dict[str, Any]) -> None:
         for name in self.STATE:
             setattr(self, name, state[name])
+        self._looks.set_state(state["looks"])
         self.machine.set_state(state["machine"])
         self.schedule.set_state(state["schedule"])
         intervals, version = state["ranges"]["intervals"], state["ranges"]["version"]
         self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
         for tag, row in self._measured.items():  # evaluations in simulation were lost with the process
             if row.sim is None:
-                self._ask_nominal(tag, row.policy, row.updates, row.first_world, row.episodes)
+                self._ask_nominal(tag, row)
 
 
 def _merit(row: StageRow) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -189,10 +190,8 @@ class Node:
 
     @staticmethod
     def _tell(connection: ServerConnection, **message: Any) -> None:
-        try:
+        with suppress(OSError, WebSocketException):  # it is gone, and `attend` notices
             connection.send(json.dumps(message))
-        except (OSError, WebSocketException):
-            pass  # it is gone; `attend` notices
 
 
 def _robot(bus: str, mode: str) -> Robot:
