@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 import numpy as np
-import rtde_control
-import rtde_receive
+import rtde_control  # pyright: ignore[reportMissingImports]
+import rtde_receive  # pyright: ignore[reportMissingImports]
 from pydantic import Field, field_validator
 
 from envs.task import Task
