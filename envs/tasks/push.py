@@ -175,6 +175,9 @@ class Push(Task):
         """(n,) m from the puck to the goal."""
         return np.linalg.norm(state.goal - state.body_pose[:, 0, :2], axis=1)
 
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        return self._chain.position(joint_position)[:, None]
+
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         """Up to 1 with the puck at the goal; a quarter of it for the tip being behind the puck until then."""
         puck = state.body_pose[:, 0, :2]

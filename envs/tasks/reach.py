@@ -93,6 +93,9 @@ class Reach(Task):
         """(n,) m from the tip to the goal."""
         return np.linalg.norm(self._chain.position(state.joint_position) - state.goal, axis=1)
 
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        return self._chain.position(joint_position)[:, None]
+
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         """Near 1 at the goal, less for fast commands."""
         effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
