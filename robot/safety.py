@@ -92,6 +92,7 @@ class SafetyFilter:
     """
 
     RATE = "effort_rate"  # the limit of how fast a command may change, which must be given
+    LOOKAHEAD_S = 0.12
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class SafetyFilter:
         period_s: float,
         *,
         max_age_s: float = math.inf,
-        lookahead_s: float = 0.12,
+        lookahead_s: float | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         for joint in actuated:
@@ -113,7 +114,8 @@ class SafetyFilter:
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
         self._workspace = workspace or Workspace({}, lambda joints: np.zeros((1, 0, 3)))
         self._workspace.check(len(joints))
-        self._period_s, self._max_age_s, self._lookahead_s = period_s, max_age_s, lookahead_s
+        self._period_s, self._max_age_s = period_s, max_age_s
+        self._lookahead_s = self.LOOKAHEAD_S if lookahead_s is None else lookahead_s
         self.reset()
 
     def reset(self, speed: float = 1.0) -> None:

@@ -18,7 +18,7 @@ from envs.task import State, Task
 MAX_SPEED_M_S = 0.5
 SUCCESS_M = 0.025
 LOW, HIGH = (0.35, -0.25, 0.85), (0.60, 0.25, 1.15)  # starts and goals
-WORKSPACE = (0.28, -0.35, 0.80), (0.68, 0.35, 1.22)
+WORKSPACE = (0.33, -0.28, 0.82), (0.62, 0.28, 1.18)  # no corner of it is near a singularity or a joint's limit
 
 
 class Reach(Task):
