@@ -49,6 +49,11 @@ class Observation:
     age_s: np.ndarray  # (j,) at captured_s, how old each source may be
     body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 7), np.float32))  # (b, 7) m, xyzw, as tracked
 
+    @property
+    def finite(self) -> bool:
+        """Whether every joint was measured at all."""
+        return bool(np.isfinite(self.joint_position).all() and np.isfinite(self.joint_velocity).all())
+
 
 @dataclass(frozen=True)
 class Sent:

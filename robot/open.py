@@ -40,8 +40,6 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
     if settings.boundary is not None:
         assert settings.twin is not None
         find_rig(task.name)
-        if settings.boundary == "rosbridge" and task.name != "cartpole":
-            raise RobotError(f"robot.twin.boundary: rosbridge with the task {task.name}; accepted with it is cartpole")
         kind = RosbridgeTwin if settings.boundary == "rosbridge" else TwinProcess
         twin = kind(settings.twin.hidden, settings.mode, task=task.name)
         reach = {"port": twin.port, "technician": twin.technician, "tracker": settings.tracker or twin.tracker}

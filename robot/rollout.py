@@ -12,7 +12,7 @@ import numpy as np
 from envs.history import HistoryStack
 from envs.task import State, Task
 from robot.clock import Clock
-from robot.drive import Drive
+from robot.drive import Drive, make_drive
 from robot.interface import Observation, Robot, RobotError, RobotFault, Sent
 from robot.policy import ExportedPolicy
 from robot.safety import Filtered, SafetyFilter
@@ -102,7 +102,6 @@ def states(task: Task, columns: Mapping[str, np.ndarray], rows: slice = slice(No
 def rollout(
     robot: Robot,
     task: Task,
-    drive: Drive,
     policy: ExportedPolicy,
     safety: SafetyFilter,
     clock: Clock,
@@ -123,6 +122,7 @@ def rollout(
     while there is none; `approve` is asked before each command, and raises RobotError for a no; in `shadow` nothing
     is sent.
     """
+    drive = make_drive(task)
     record = Recording() if goal is None else Recording(goal=goal)
     history = HistoryStack(1, task.history, task.frame_size)
     try:
@@ -169,9 +169,11 @@ def rollout(
             seen = robot.observe()
             state = _state(task, seen, record.goal)
             last = task.action(record.sent[-1][None]).astype(np.float32)
+            record.stop = safety.unsafe(seen)  # first: an absurd reading says nothing about the task
+            if not seen.finite:
+                break  # no outcome was measured
             record.came(seen, history.push(task.frame(state, last))[0])
-            record.terminated = bool(task.failed(state)[0])
-            record.stop = "" if record.terminated else safety.unsafe(seen)
+            record.terminated = not record.stop and bool(task.failed(state)[0])
             if record.terminated or record.stop:
                 break
     except RobotFault as fault:

@@ -15,7 +15,6 @@ from envs.task import State, Task
 from robot import durable
 from robot.clock import Clock, urgent
 from robot.confirm import Confirmer
-from robot.drive import make_drive
 from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
 from robot.latch import Latch
@@ -65,7 +64,6 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        self._drive_motors = make_drive(task)
         kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
         self._safety = kind(
             spec.limits,
@@ -294,7 +292,6 @@ class RobotSession(Moves):
             return rollout(
                 self.robot,
                 self.task,
-                self._drive_motors,
                 policy,
                 self._safety,
                 self._clock,

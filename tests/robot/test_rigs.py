@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from envs.registry import make_task
-from envs.scene import Effort
+from envs.scene import CartesianVelocity, JointVelocity
 from pipeline.config import load_experiment
 from robot.interface import RobotError
 from robot.twin import protocol
@@ -57,7 +57,7 @@ def test_a_rig_fits_its_task_and_its_configuration(name):
         assert (axis.fastest > 0) == (task.scene.motors_take == "velocity")
     motors = [axis for axis in rig.axes if axis.unit]
     actuation = task.scene.actuation
-    if isinstance(actuation, Effort):
+    if not isinstance(actuation, JointVelocity | CartesianVelocity):
         full = task.command(np.ones((1, task.action_size)))[0]
         assert full.tolist() == [axis.most for axis in motors]
     else:
