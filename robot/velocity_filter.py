@@ -58,5 +58,5 @@ class VelocityFilter(SafetyFilter):
 
 def _share(most: np.ndarray, size: np.ndarray) -> float:
     """By how much, in [0, 1], all of `size` must shrink so that none is above `most`."""
-    above = size > most
+    above = size > most * (1.0 + 1e-9)  # rounding is no reason
     return float(np.min(most[above] / size[above], initial=1.0))
