@@ -18,7 +18,7 @@ class VelocityFilter(SafetyFilter):
     """
 
     RATE = "acceleration"
-    LOOKAHEAD_S = 0.3  # speed falls with the distance from a border, and must be seen to fall before it is crossed
+    LOOKAHEAD_S = 0.4  # speed falls with the distance from a border, and must be seen to fall before it is crossed
 
     def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
         """Make (u,) velocities safe, given the newest observation and the time on its clock."""
