@@ -74,20 +74,23 @@ class Moves(ABC):
 
     def excite(
         self,
-        command: Callable[[int], np.ndarray],
-        heard: Callable[[int, float, Observation], None],
+        command: Callable[[int, Observation], np.ndarray],
+        heard: Callable[[int, float, Observation, np.ndarray], None],
         steps: int,
         start: State | None = None,
         noise_seed: int = 0,
         what: str = "excitation",
+        purpose: str = "reset",
     ) -> Moved:
-        """Send `command(k)` for `steps` periods as `robot.motion.excite` does, at reduced speed, booked and logged.
+        """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
-        Where there is a technician, `start` is set first. Raises RobotError as `home` does, and when it ended early.
+        Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
+        `home` does, and when it ended early.
         """
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
-        moved = self._drive(what, lambda common, stop: excite(*common, command, heard, steps, stop), "")
+        motion: Motion = lambda common, stop: excite(*common, command, heard, steps, stop)  # noqa: E731
+        moved = self._drive(what, motion, "", purpose)
         if moved.stop:
             raise RobotError(f"{what}: stopped: {moved.stop}")
         return moved
@@ -95,7 +98,7 @@ class Moves(ABC):
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
-    def _drive(self, what: str, motion: Motion, operator: str) -> Moved:
+    def _drive(self, what: str, motion: Motion, operator: str, purpose: str = "reset") -> Moved:
         """A planned move on its own: checked, booked and logged."""
         if not self._turn.acquire(blocking=False):
             raise RobotError(f"{what}: an episode is under way; hold the robot or wait for its end")
@@ -103,14 +106,14 @@ class Moves(ABC):
             self._check()
             if self.settings.confirmation == "shadow":
                 raise RobotError(f"{what}: the robot is in shadow mode, and nothing is sent; accepted is another mode")
-            moved = self._move(motion, what, operator)
+            moved = self._move(motion, what, operator, purpose)
             if moved.stop:
                 self._latch.stop(moved.stop, "link" if moved.link else "unsafe")
             return moved
         finally:
             self._turn.release()
 
-    def _move(self, motion: Motion, what: str, operator: str = "") -> Moved:
+    def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
@@ -122,11 +125,11 @@ class Moves(ABC):
                 moved = motion(common, lambda: self.interrupted)
         except RobotFault as fault:
             moved.stop, moved.link = str(fault), fault.link
-        finally:
+        finally:  # also where a person pressed Ctrl-C: the robot is held, and its time was spent
             seconds = self._clock.elapsed_s
             held = self._release()
+            self.ledger.book(purpose, seconds, what)
         moved.stop, moved.link = self._judge(moved, held)
-        self.ledger.book("reset", seconds, what)
         details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
         self._latch.note("move", what=what, operator=operator, **details)
         return moved
