@@ -20,6 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.common import child_environment, machine, machine_line, number, parser, print_json, tables, tell
+from benchmarks.peers import vectorized
 from benchmarks.peers.bare_physics import Recording, play
 from envs.bullet import BulletWorlds
 from envs.randomization.parameters import Ranges
@@ -27,7 +28,6 @@ from envs.registry import make_task
 from envs.scene import STOCK
 from pipeline.actors.sim_runner import Randomization, SimRunner
 
-HIDDEN = 64
 STROKE_STEPS = 40
 
 
@@ -51,7 +51,8 @@ def _options() -> Any:
     made = parser("benchmarks.sampling", __doc__)
     made.add_argument("--task", nargs="+", default=["push", "cartpole"], help="tasks by name")
     made.add_argument("--worlds", type=int, default=32, help="worlds a process (default 32)")
-    made.add_argument("--cores", type=int, nargs="+", default=[1, 2], help="numbers of processes at once")
+    made.add_argument("--cores", type=int, nargs="+", default=[1, 2, 4], help="numbers of runner processes at once")
+    made.add_argument("--processes", type=int, default=8, help="of SubprocVecEnv, one world each (default 8)")
     made.add_argument("--growth", type=int, nargs="*", default=[1, 4, 16, 64, 256], help="worlds a process, compared")
     made.add_argument("--seconds", type=float, default=6.0, help="of processor time for each comparison")
     made.add_argument("--quick", action="store_true", help="only the comparison on one core")
@@ -73,7 +74,8 @@ def _one_task(task: str, options: Any) -> dict[str, Any]:
     for worlds in options.growth:
         result["growth"][worlds] = _together(run("compare", worlds=worlds))
     if not options.quick:
-        result["dummy_vec_env"] = run("dummy")[0]
+        result["peers"] = run("peers")[0]
+        result["memory"] = run("memory")[0]
         result["loading"] = run("loading")[0] if make_task(task).scene.loading.engine_substeps > 1 else None
     return result
 
@@ -119,7 +121,7 @@ def _compare(options: Any) -> dict[str, Any]:
     worlds = runner._env.world
     assert isinstance(worlds, BulletWorlds)
     randomization = Randomization(0, Ranges.default(task.parameters).to_dict(), 1.0)
-    weights, version = _weights(task), 0
+    weights, version = vectorized.policy_weights(task), 0
     steps = max(8, min(task.max_steps, 2000 // n))
     clocks = _Clocks(runner)
     pairs, wall, episode = [], [], 0
@@ -215,27 +217,27 @@ def _reset_us(runner: SimRunner, task: Any) -> float:
     return 1e6 * (whole - inside) / env.num_envs
 
 
-def _dummy(options: Any) -> dict[str, Any]:
-    """Stable-Baselines3's DummyVecEnv around the same single environments, and the vector environment alone."""
-    from stable_baselines3.common.vec_env import DummyVecEnv
+def _peers(options: Any) -> dict[str, Any]:
+    return vectorized.rates(options.task[0], options.worlds, options.processes)
 
-    from envs.env import TaskEnv, make_vector
 
-    name, n = options.task[0], options.worlds
-    theirs = DummyVecEnv([lambda i=i: TaskEnv(name, ranges={}, seed=i) for i in range(n)])
-    ours = make_vector(n, name, ranges={}, seed=0)
-    action = np.random.default_rng(0).uniform(-1, 1, ours.action_space.shape).astype(np.float32)
-    theirs.reset()
-    ours.reset()
-    rates = {}
-    for label, env in (("dummy", theirs), ("vector", ours)):
-        times = []
-        for _ in range(5):
-            times.append(_timed(lambda env=env: [env.step(action) for _ in range(10)])[0])
-        rates[f"{label}_steps_s"] = 10 * n / statistics.median(times)
-    theirs.close()
-    ours.close()
-    return rates
+def _memory(options: Any) -> dict[str, Any]:
+    """MB of a runner's process in Ray before it has worlds: an actor that has imported what a runner needs."""
+    import ray
+
+    from benchmarks.peers.contender import start_ray
+
+    class Idle:
+        def __init__(self) -> None:
+            import pipeline.actors.sim_runner  # noqa: F401
+
+        def resident_mb(self) -> tuple[float, list[str]]:
+            return _resident_mb(), [name for name in ("torch", "ray.rllib") if name in sys.modules]
+
+    start_ray(1)
+    resident, heavy = ray.get(ray.remote(num_cpus=1)(Idle).remote().resident_mb.remote())
+    ray.shutdown()
+    return {"runner_mb_before_worlds": resident, "heavy_imports": ", ".join(heavy) or "none"}
 
 
 def _loading(options: Any) -> dict[str, Any]:
@@ -291,17 +293,6 @@ def p_place(worlds: BulletWorlds, i: int) -> tuple[float, ...]:
     return p.getBasePositionAndOrientation(worlds._bodies[0], worlds._clients[i])[0]
 
 
-def _weights(task: Any) -> dict[str, np.ndarray]:
-    """A policy of the usual size with small random weights."""
-    random = np.random.default_rng(0)
-    sizes = [task.policy_size, HIDDEN, HIDDEN, 2 * task.action_size]
-    layers = {}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        layers[f"pi.{2 * i}.weight"] = random.normal(scale=a**-0.5, size=(b, a)).astype(np.float32)
-        layers[f"pi.{2 * i}.bias"] = np.zeros(b, np.float32)
-    return layers
-
-
 def _timed(call: Any) -> tuple[float, float]:
     """Processor and wall seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
@@ -314,7 +305,7 @@ def _resident_mb() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-_PARTS = {"compare": _compare, "dummy": _dummy, "loading": _loading}
+_PARTS = {"compare": _compare, "peers": _peers, "loading": _loading, "memory": _memory}
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -338,9 +329,13 @@ def _show(report: dict[str, Any]) -> None:
         console.print(table)
         where = next(iter(result["cores"].values()))["where_us"]
         console.print("µs a step: " + ", ".join(f"{part} {value:.1f}" for part, value in where.items()))
-        for extra in ("dummy_vec_env", "loading"):
+        for extra in ("peers", "memory", "loading"):
             if result.get(extra):
-                console.print(f"{extra}: " + ", ".join(f"{key} {value:,.4g}" for key, value in result[extra].items()))
+                told = (
+                    f"{key} {value if isinstance(value, str) else f'{value:,.4g}'}"
+                    for key, value in result[extra].items()
+                )
+                console.print(f"{extra}: " + ", ".join(told))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """From the command to the verdict: what `sim2real train` reaches on the twin, with and without randomization.
 
-Every run is the real command line in a process of its own. The default stages and the nominal one are run on the
-reality that ships, and the default stages on other realities besides: every hidden value times a factor of its own
-from [0.8, 1.2]. Only this program, which stands outside training, reads the file of hidden values.
+Every run is the real command line in a process of its own. The stages of the configuration and one nominal stage
+with as many updates as all of them together are run on the reality that ships, and the configuration's stages on
+other realities besides: every hidden value times a factor of its own from [0.8, 1.2]. Only this program, which
+stands outside training, reads the file of hidden values.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ from benchmarks.common import (
     tables,
     tell,
 )
+from pipeline.config import load_experiment, shipped_configs
 from pipeline.gap import rate_text
 
-HIDDEN = Path(robot.twin.__file__).parent / "hidden" / "cartpole.yaml"
+HIDDEN = Path(robot.twin.__file__).parent / "hidden"
+CONFIGURED, NOMINAL = "configured", "nominal"
 SPREAD = 0.2
 GUESS_S = 120.0  # of a run, before one has ended
 TAIL = 15  # lines of a failed run's output that are shown
@@ -56,20 +59,34 @@ class Reality:
 class Run:
     """One run to make."""
 
+    config: str
     seed: int
-    stages: str
+    stages: str  # CONFIGURED, NOMINAL, or what `stages=` takes
     reality: Reality
 
     @property
     def title(self) -> str:
-        return f"stages={self.stages}, seed {self.seed}, {self.reality.name}"
+        return f"{self.config}, {self.stages}, seed {self.seed}, {self.reality.name}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the command line is told besides the configuration."""
+        told = [f"seed={self.seed}"]
+        if self.stages == NOMINAL:
+            updates = sum(stage.updates for stage in load_experiment(shipped_configs()[self.config]).stages)
+            told.append(f"stages=[{{name: {NOMINAL}, updates: {updates}}}]")
+        elif self.stages != CONFIGURED:
+            told.append(f"stages={self.stages}")
+        if self.reality.file is not None:
+            told.append(f"robot.twin.hidden={self.reality.file}")
+        return told
 
 
 def main() -> int:
     options = _options()
     described = machine()
     with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
-        realities = _perturbed(options.hidden_variants, options.hidden_seed, Path(folder))
+        realities = _perturbed(options.task, options.hidden_variants, options.hidden_seed, Path(folder))
         runs = _plan(options, realities)
         run_dir = Path(options.run_dir) if options.run_dir else Path(folder) / "runs"
         results = _make_all(runs, run_dir, options.overrides, options.memory)
@@ -88,9 +105,13 @@ def main() -> int:
 
 def _options() -> Any:
     made = parser("benchmarks.transfer", __doc__)
+    made.add_argument("--task", choices=sorted(shipped_configs()), default="cartpole", help="a configuration by name")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="on the shipped reality (default 0 1 2)")
     made.add_argument(
-        "--stages", nargs="*", default=["default", "nominal"], help="on the shipped reality (default: default nominal)"
+        "--stages",
+        nargs="*",
+        default=[CONFIGURED, NOMINAL],
+        help=f"on the shipped reality: {CONFIGURED}, {NOMINAL} or a preset (default: {CONFIGURED} {NOMINAL})",
     )
     made.add_argument("--hidden-variants", type=int, default=3, metavar="K", help="perturbed realities (default 3)")
     made.add_argument(
@@ -102,7 +123,7 @@ def _options() -> Any:
         nargs="+",
         help="run each of these on every perturbed reality (default: one of --seeds each, in turn)",
     )
-    made.add_argument("--variant-stages", nargs="*", default=["default"], help="on them (default: default)")
+    made.add_argument("--variant-stages", nargs="*", default=[CONFIGURED], help=f"on them (default: {CONFIGURED})")
     made.add_argument("--memory", action="store_true", help="watch the memory of the runs; costs them a little time")
     made.add_argument("--run-dir", help="keep the run folders here (default: a temporary folder)")
     made.add_argument(
@@ -111,9 +132,9 @@ def _options() -> Any:
     return made.parse_args()
 
 
-def _perturbed(count: int, seed: int, folder: Path) -> list[Reality]:
+def _perturbed(task: str, count: int, seed: int, folder: Path) -> list[Reality]:
     """Files with every shipped hidden value times a factor of its own, uniform in 1 ± SPREAD."""
-    shipped = yaml.safe_load(HIDDEN.read_text(encoding="utf-8"))
+    shipped = yaml.safe_load((HIDDEN / f"{task}.yaml").read_text(encoding="utf-8")) if count else {}
     realities = []
     for k in range(count):
         random = np.random.default_rng([seed, k])
@@ -126,10 +147,10 @@ def _perturbed(count: int, seed: int, folder: Path) -> list[Reality]:
 
 def _plan(options: Any, realities: list[Reality]) -> list[Run]:
     shipped = Reality("shipped")
-    runs = [Run(seed, stages, shipped) for seed in options.seeds for stages in options.stages]
+    runs = [Run(options.task, seed, stages, shipped) for seed in options.seeds for stages in options.stages]
     for k, reality in enumerate(realities):
         seeds = options.variant_seeds or [options.seeds[k % len(options.seeds)]]
-        runs += [Run(seed, stages, reality) for seed in seeds for stages in options.variant_stages]
+        runs += [Run(options.task, seed, stages, reality) for seed in seeds for stages in options.variant_stages]
     return runs
 
 
@@ -149,8 +170,7 @@ def _make_all(runs: list[Run], run_dir: Path, overrides: list[str], memory: bool
 
 def _make(run: Run, run_dir: Path, overrides: list[str], memory: bool) -> dict[str, Any]:
     """Run the command line and read what it left behind. A run that failed has `error` and no measurements."""
-    command = [sys.executable, "-m", "pipeline.cli", "train", f"seed={run.seed}", f"stages={run.stages}"]
-    command += [f"run_dir={run_dir}", *([f"robot.twin.hidden={run.reality.file}"] if run.reality.file else [])]
+    command = [sys.executable, "-m", "pipeline.cli", "train", run.config, *run.overrides, f"run_dir={run_dir}"]
     began, clock = time.time(), time.perf_counter()
     process = subprocess.Popen(
         [*command, *overrides],

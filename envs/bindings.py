@@ -33,6 +33,30 @@ class LinkMassScale:
 
 
 @dataclass(frozen=True)
+class LinkInertiaScale:
+    """The parameter multiplies a link's inertia, on top of what follows from its mass."""
+
+    link: str
+
+
+@dataclass(frozen=True)
+class PayloadMass:
+    """The parameter is the mass in kg of a point that hangs on a flying base; mass, centre and inertia follow."""
+
+
+@dataclass(frozen=True)
+class PayloadOffset:
+    """The parameter is where that point is along one axis of the base's frame, m from its centre of mass."""
+
+    axis: Literal["x", "y", "z"]
+
+
+@dataclass(frozen=True)
+class GroundEffect:
+    """The parameter multiplies the square in the ground effect's formula (see `envs.flight.Rotors`); 0: none."""
+
+
+@dataclass(frozen=True)
 class JointDamping:
     """The parameter is a joint's viscous friction, N s/m or N m s/rad."""
 
@@ -101,6 +125,10 @@ Binding = (
     Gravity
     | LinkMass
     | LinkMassScale
+    | LinkInertiaScale
+    | PayloadMass
+    | PayloadOffset
+    | GroundEffect
     | JointDamping
     | JointDampingScale
     | JointCoulomb

@@ -7,16 +7,21 @@ at loading.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from envs.bindings import JointCoulomb
+from envs.bullet_flight import BulletFlight
 from envs.bullet_loading import Handles, connect, load, p, time_step_s
 from envs.bullet_parameters import BulletParameters
-from envs.scene import Effort, JointVelocity
+from envs.flight import FREE_JOINTS
+from envs.scene import Effort, JointVelocity, Rotors
 from envs.servo import CartesianServo
 from envs.task import State, Task
 from envs.world import WorldError
 
+Push = tuple[int, int, dict[int, list[float]]]  # body, link, and for each client a force in N, world frame
 _FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
 STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 
@@ -24,8 +29,8 @@ STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 class BulletWorlds:
     """n worlds of a task's scene.
 
-    A command is held over `scene.loading.engine_substeps` physics steps. It is an effort, a joint velocity or a
-    velocity of the tip, as the scene's actuation says. Default motors are off and default damping is zero;
+    A command is held over `scene.loading.engine_substeps` physics steps. It is an effort, a joint velocity, a
+    velocity of the tip or a thrust, as the scene's actuation says. Default motors are off and default damping is zero;
     inertia is what the file says. A joint servo is PyBullet's velocity motor of limited effort; Coulomb
     friction is one at target zero.
     """
@@ -75,25 +80,40 @@ class BulletWorlds:
         ):
             client = self._clients[i]
             self._parameters.apply(client, row)
-            p.resetJointStatesMultiDof(self._robot, self._joints, q, dq, client)
+            if self._flight is None:
+                p.resetJointStatesMultiDof(self._robot, self._joints, q, dq, client)
             for body, place, motion in zip(self._bodies, pose, twist, strict=True):
                 p.resetBasePositionAndOrientation(body, place[:3], place[3:], client)
                 p.resetBaseVelocity(body, motion[:3], motion[3:], client)
             for body, group, others in self._around:  # a new place in the broad phase: no contact is remembered
                 p.setCollisionFilterGroupMask(body, -1, group, others, client)
-        if self._scene.actuation != Effort():
+        if self._flight is not None:
+            self._reset_flight(self._flight, rows, state, parameters)
+        elif self._scene.actuation != Effort():
             self._reset_servo(rows, positions, parameters)
 
-    def step(self, profile: np.ndarray, extra_s: np.ndarray | None = None) -> State:
-        """One control period under commands (n, substeps, u).
+    def step(
+        self,
+        profile: np.ndarray,
+        extra_s: np.ndarray | None = None,
+        forces: Mapping[str, np.ndarray] | None = None,
+    ) -> State:
+        """One control period under commands (n, substeps, u), and under `forces` (n, 3) N on links or bodies.
 
         With `extra_s` (n,) it lasts so much longer in each world; the physics steps are stretched.
         """
         if extra_s is not None or self._stretched.any():
             self._stretch(extra_s)
+        if self._flight is not None:
+            position, velocity = self._flight.step(profile, forces.get(self._handles.base) if forces else None)
+            return State(position.astype(np.float32), velocity.astype(np.float32))
+        pushes = [
+            (*self._parameters.place(name), dict(zip(self._clients, force.tolist(), strict=True)))
+            for name, force in (forces or {}).items()
+        ]
         if self._scene.actuation == Effort():
-            return self._by_efforts(profile)
-        return self._by_velocities(profile)
+            return self._by_efforts(profile, pushes)
+        return self._by_velocities(profile, pushes)
 
     def branch(
         self, position: np.ndarray, velocity: np.ndarray, profile: np.ndarray, period_s: np.ndarray
@@ -137,6 +157,11 @@ class BulletWorlds:
     def read_parameters(self) -> np.ndarray:
         """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene."""
         values = np.full((self.n, len(self._space)), np.nan)
+        if self._flight is not None:
+            if self._parameters.ground_column is not None:
+                values[:, self._parameters.ground_column] = self._flight.forces.ground
+            if self._parameters.payload is not None:
+                self._parameters.payload.put(values, self._flight.loads)
         for i, client in enumerate(self._clients):
             self._parameters.read(client, values[i])
         if self._parameters.gain_column is not None and self._servo is not None:
@@ -163,13 +188,20 @@ class BulletWorlds:
         """Resolve the scene's names to PyBullet's numbers."""
         scene, urdf = self._scene, self._scene.urdf
         self._handles, self._robot = handles, handles.robot
-        self._joints = [handles.joint(name, urdf) for name in scene.joints]
+        flies = isinstance(scene.actuation, Rotors)
+        self._joints = [] if flies else [handles.joint(name, urdf) for name in scene.joints]
         self._bodies = [handles.bodies[body.name] for body in scene.bodies]
         self._around = [(handles.bodies[body.name], *_FREE) for body in scene.bodies]
         self._around += [(handles.bodies[body.name], *_FIXED) for body in scene.fixtures]
         self._parameters = BulletParameters(self._clients[0], handles, scene, self._space)
         self._servo: CartesianServo | None = None
+        self._flight: BulletFlight | None = None
         drive = scene.actuation
+        if isinstance(drive, Rotors):
+            if tuple(scene.joints) != FREE_JOINTS:
+                raise WorldError(f"joints: {list(scene.joints)} of a flying base; accepted is {list(FREE_JOINTS)}")
+            self._flight = BulletFlight(drive, self._clients, handles.robot, self.substeps)
+            return
         if isinstance(drive, Effort):
             self._actuated = [handles.joint(name, urdf) for name in scene.actuated]
             return
@@ -202,6 +234,15 @@ class BulletWorlds:
                 self._servo.gain[rows] = parameters[rows, self._parameters.gain_column]
             self._servo.reset(rows, self._encoders[rows])
 
+    def _reset_flight(self, flight: BulletFlight, rows: np.ndarray, state: State, parameters: np.ndarray) -> None:
+        known, values = self._parameters, parameters[rows]
+        if known.ground_column is not None:
+            flight.forces.ground[rows] = values[:, known.ground_column]
+        if known.payload is not None:
+            whole = np.array([p.getDynamicsInfo(self._robot, -1, self._clients[i])[0] for i in rows.tolist()])
+            flight.load(rows, known.payload.of(values), whole)
+        flight.reset(rows, state.joint_position[rows], state.joint_velocity[rows])
+
     def _stretch(self, extra_s: np.ndarray | None) -> None:
         calls = self._call_s + (np.zeros(self.n) if extra_s is None else extra_s / self.substeps)
         differs = calls != self._call_s
@@ -209,7 +250,7 @@ class BulletWorlds:
             p.setTimeStep(time_step_s(float(calls[i]), self._scene.loading.engine_substeps), self._clients[i])
         self._stretched = differs
 
-    def _by_efforts(self, profile: np.ndarray) -> State:
+    def _by_efforts(self, profile: np.ndarray, pushes: list[Push]) -> State:
         body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         flat: list[float] = []
@@ -217,6 +258,8 @@ class BulletWorlds:
         for client, efforts in zip(self._clients, profile.tolist(), strict=True):
             for effort in efforts:
                 set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                if pushes:
+                    _push(client, pushes)
                 advance(client)
             for joint in read(body, joints, client):
                 flat += joint[:2]
@@ -224,7 +267,7 @@ class BulletWorlds:
                 self._read_bodies(client, around)
         return self._state(flat, around)
 
-    def _by_velocities(self, profile: np.ndarray) -> State:
+    def _by_velocities(self, profile: np.ndarray, pushes: list[Push]) -> State:
         body, joints, actuated, velocity = self._robot, self._joints, self._actuated, p.VELOCITY_CONTROL
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         for k in range(self.substeps):
@@ -237,6 +280,8 @@ class BulletWorlds:
             around: list[float] = []
             for client, target, limit in zip(self._clients, targets.tolist(), self._limits, strict=True):
                 set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
+                if pushes:
+                    _push(client, pushes)
                 advance(client)
                 for joint in read(body, joints, client):
                     flat += joint[:2]
@@ -261,3 +306,15 @@ class BulletWorlds:
             return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
         around = np.array(bodies, np.float32).reshape(self.n, len(self._bodies), 13)
         return State(both[:, :, 0], both[:, :, 1], around[:, :, :7], around[:, :, 7:])
+
+
+def _push(client: int, pushes: list[Push]) -> None:
+    """Let forces act at centres of mass through the next engine call."""
+    for body, link, forces in pushes:
+        force = forces[client]
+        if any(force):
+            if link < 0:
+                centre = p.getBasePositionAndOrientation(body, client)[0]
+            else:
+                centre = p.getLinkState(body, link, False, True, client)[0]
+            p.applyExternalForce(body, link, force, centre, p.WORLD_FRAME, client)

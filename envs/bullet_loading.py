@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from envs.kinematics import asset_path
-from envs.scene import Body, Scene
+from envs.scene import Body, Rotors, Scene
 from envs.world import WorldError
 
 
@@ -43,8 +43,9 @@ class Handles:
 
     robot: int
     joints: dict[str, int]
-    links: dict[str, int]
+    links: dict[str, int]  # the base included
     bodies: dict[str, int]  # free bodies and fixtures
+    base: str  # the robot's base link
 
     def joint(self, name: str, urdf: str) -> int:
         return _number("joint", self.joints, name, urdf)
@@ -86,9 +87,9 @@ def load(client: int, scene: Scene) -> Handles:
     bodies = {body.name: _make(client, body) for body in (*scene.fixtures, *scene.bodies)}
     count = range(p.getNumJoints(robot, client))
     infos = [p.getJointInfo(robot, j, client) for j in count]
-    handles = Handles(
-        robot, {info[1].decode(): info[0] for info in infos}, {info[12].decode(): info[0] for info in infos}, bodies
-    )
+    base = p.getBodyInfo(robot, client)[0].decode()
+    links = {base: -1} | {info[12].decode(): info[0] for info in infos}
+    handles = Handles(robot, {info[1].decode(): info[0] for info in infos}, links, bodies, base)
     for body in (robot, *bodies.values()):
         p.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
     for joint, info in zip(count, infos, strict=True):
@@ -106,22 +107,23 @@ def _load_robot(client: int, scene: Scene) -> int:
     flags = p.URDF_USE_INERTIA_FROM_FILE
     if not scene.loading.visuals:
         flags |= p.URDF_IGNORE_VISUAL_SHAPES
+    fixed = not isinstance(scene.actuation, Rotors)
     if not scene.loading.merge_fixed:
-        return _load_urdf(client, str(path), scene.base, flags)
+        return _load_urdf(client, str(path), scene.base, flags, fixed)
     text = _with_locked_joints_fixed(path.read_text(encoding="utf-8"), scene.locked)
     text = text.replace("package://", f"{path.parent}{os.sep}")
     with tempfile.TemporaryDirectory() as folder:
         changed = os.path.join(folder, path.name)
         with open(changed, "w", encoding="utf-8") as file:
             file.write(text)
-        return _load_urdf(client, changed, scene.base, flags | p.URDF_MERGE_FIXED_LINKS)
+        return _load_urdf(client, changed, scene.base, flags | p.URDF_MERGE_FIXED_LINKS, fixed)
 
 
-def _load_urdf(client: int, path: str, base, flags: int) -> int:
+def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
     try:
         sys.stdout.flush()
         with _silent(1):  # it tells what it merges
-            return p.loadURDF(path, base, useFixedBase=True, flags=flags, physicsClientId=client)
+            return p.loadURDF(path, base, useFixedBase=fixed, flags=flags, physicsClientId=client)
     except p.error as error:
         raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
 

@@ -23,6 +23,31 @@ _READ = {  # changeDynamics keyword -> place in getDynamicsInfo
 _PROBE_M_S = 1e-3  # drag has a part that is quadratic in the speed; at this one it is 0.1 %
 
 
+class Payload:
+    """A point mass on a flying base, made of parameters: its mass, and its place along x, y and z (else 0)."""
+
+    def __init__(self) -> None:
+        self.columns: dict[int, int] = {}  # 0: mass, 1 to 3: place -> column
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """(k, 4) mass kg and place m from the base's centre of mass, out of values (k, d)."""
+        loads = np.zeros((len(rows), 4))
+        for i, column in self.columns.items():
+            loads[:, i] = rows[:, column]
+        return loads
+
+    def put(self, rows: np.ndarray, loads: np.ndarray) -> None:
+        """The reverse of `of`, in place."""
+        for i, column in self.columns.items():
+            rows[:, column] = loads[:, i]
+
+    def moments(self, mass: float, row: list[float]) -> tuple[float, list[float]]:
+        """Its mass, and what it adds to a base's moments of inertia, then about the common centre of mass."""
+        extra, *place = (row[self.columns[i]] if i in self.columns else 0.0 for i in range(4))
+        reduced, square = mass * extra / (mass + extra), sum(r * r for r in place)
+        return extra, [reduced * (square - r * r) for r in place]
+
+
 @dataclass
 class _Part:
     """A link or body, the parameters that act on it, and its values at loading."""
@@ -33,6 +58,8 @@ class _Part:
     inertia: tuple[float, float, float]  # principal moments, kg m^2
     mass_column: int | None = None
     mass_factor: float = 1.0  # kg for each unit of the parameter
+    inertia_column: int | None = None
+    payload: Payload | None = None
     drag_column: int | None = None
     direct: list[tuple[str, int, float]] = field(default_factory=list)  # (keyword, column, factor)
 
@@ -40,12 +67,15 @@ class _Part:
         """The arguments of changeDynamics, all in one call."""
         change: dict = {key: row[column] * factor for key, column, factor in self.direct}
         mass = self.mass_kg
-        if self.mass_column is not None:
+        if self.mass_column is not None or self.inertia_column is not None or self.payload is not None:
             # changeDynamics(mass) alone would reset the inertia, so both always go together.
-            mass = row[self.mass_column] * self.mass_factor
-            scale = mass / self.mass_kg
-            x, y, z = self.inertia
-            change["mass"], change["localInertiaDiagonal"] = mass, [scale * x, scale * y, scale * z]
+            mass = mass if self.mass_column is None else row[self.mass_column] * self.mass_factor
+            scale = mass / self.mass_kg * (1.0 if self.inertia_column is None else row[self.inertia_column])
+            inertia = [scale * moment for moment in self.inertia]
+            if self.payload is not None:
+                extra, added = self.payload.moments(mass, row)
+                mass, inertia = mass + extra, [own + more for own, more in zip(inertia, added, strict=True)]
+            change["mass"], change["localInertiaDiagonal"] = mass, inertia
         if self.drag_column is not None:
             change["linearDamping"] = change["angularDamping"] = row[self.drag_column] / mass
         return change
@@ -62,8 +92,12 @@ class BulletParameters:
         self._heights: list[tuple[int, int, tuple[float, float, float], float]] = []
         self.gain_column: int | None = None
         self.effort_column: int | None = None
+        self.ground_column: int | None = None
+        self.payload: Payload | None = None
         for name, binding in scene.bindings.items():
             self._bind(client, binding, space.index(name))
+        if self.payload is not None:
+            self._part(client, handles.robot, -1).payload = self.payload
 
     def _bind(self, client: int, binding: kinds.Binding, column: int) -> None:
         handles, urdf = self._handles, self._scene.urdf
@@ -76,6 +110,14 @@ class BulletParameters:
                 for link in links:
                     part = self._part(client, handles.robot, handles.link(link, urdf))
                     part.mass_column, part.mass_factor = column, part.mass_kg
+            case kinds.LinkInertiaScale(link):
+                self._part(client, handles.robot, handles.link(link, urdf)).inertia_column = column
+            case kinds.PayloadMass():
+                self._load().columns[0] = column
+            case kinds.PayloadOffset(axis):
+                self._load().columns[1 + "xyz".index(axis)] = column
+            case kinds.GroundEffect():
+                self.ground_column = column
             case kinds.JointDamping(joint):
                 part = self._part(client, handles.robot, handles.joint(joint, urdf))
                 part.direct.append(("jointDamping", column, 1.0))
@@ -90,11 +132,11 @@ class BulletParameters:
             case kinds.ServoEffort():
                 self.effort_column = column
             case kinds.BodyMass(body):
-                self._part(client, *self._place(body)).mass_column = column
+                self._part(client, *self.place(body)).mass_column = column
             case kinds.BodyContact(body, quantity):
-                self._part(client, *self._place(body)).direct.append((quantity, column, 1.0))
+                self._part(client, *self.place(body)).direct.append((quantity, column, 1.0))
             case kinds.BodyDamping(body):
-                self._part(client, *self._place(body)).drag_column = column
+                self._part(client, *self.place(body)).drag_column = column
             case kinds.BodyHeight(body):
                 fixture = next((f for f in self._scene.fixtures if f.name == body), None)
                 if fixture is None:
@@ -133,8 +175,15 @@ class BulletParameters:
             row[self._gravity] = -p.getPhysicsEngineParameters(client)["gravityAccelerationZ"]
         for part in self._parts.values():
             info = p.getDynamicsInfo(part.body, part.link, client)
+            mass, inertia = info[0], info[2]
+            if part.payload is not None:  # which PyBullet holds as part of the base
+                mass -= part.payload.of(row[None])[0, 0]
+                added = part.payload.moments(mass, row.tolist())[1]
+                inertia = [whole - more for whole, more in zip(inertia, added, strict=True)]
             if part.mass_column is not None:
-                row[part.mass_column] = info[0] / part.mass_factor
+                row[part.mass_column] = mass / part.mass_factor
+            if part.inertia_column is not None:
+                row[part.inertia_column] = max(inertia) / max(part.inertia) * part.mass_kg / mass
             for key, column, factor in part.direct:
                 held = p.getJointInfo(robot, part.link, client)[6] if key == "jointDamping" else info[_READ[key]]
                 row[column] = held / factor
@@ -146,13 +195,8 @@ class BulletParameters:
             if part.drag_column is not None:
                 row[part.drag_column] = self._measure_drag(client, part)
 
-    def _part(self, client: int, body: int, link: int) -> _Part:
-        if (body, link) not in self._parts:
-            info = p.getDynamicsInfo(body, link, client)
-            self._parts[body, link] = _Part(body, link, info[0], info[2])
-        return self._parts[body, link]
-
-    def _place(self, name: str) -> tuple[int, int]:
+    def place(self, name: str) -> tuple[int, int]:
+        """Body and link of what is named; raises WorldError."""
         handles = self._handles
         if name in handles.bodies:
             return handles.bodies[name], -1
@@ -160,6 +204,16 @@ class BulletParameters:
             return handles.robot, handles.links[name]
         known = ", ".join([*handles.bodies, *handles.links])
         raise WorldError(f"body: '{name}' is not in this scene; accepted is one of {known}")
+
+    def _load(self) -> Payload:
+        self.payload = self.payload or Payload()
+        return self.payload
+
+    def _part(self, client: int, body: int, link: int) -> _Part:
+        if (body, link) not in self._parts:
+            info = p.getDynamicsInfo(body, link, client)
+            self._parts[body, link] = _Part(body, link, info[0], info[2])
+        return self._parts[body, link]
 
     def _measure_coulomb(self, client: int, joint: int) -> float:
         """The effort by which the friction motor brakes a joint too fast to be stopped in one step."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from envs.bindings import Binding, ContactQuantity, Gravity, JointCoulomb, JointDamping, LinkMass
+from envs.flight import Rotors
 from envs.servo import CartesianVelocity
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "JointVelocity",
     "LinkMass",
     "Loading",
+    "Rotors",
     "STOCK",
     "Scene",
 ]
@@ -61,7 +63,7 @@ class JointVelocity:
     max_velocity: tuple[float, ...]  # rad/s
 
 
-Actuation = Effort | JointVelocity | CartesianVelocity
+Actuation = Effort | JointVelocity | CartesianVelocity | Rotors
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ STOCK = Loading(visuals=True)  # what a plain script has
 
 @dataclass(frozen=True)
 class Scene:
-    """One robot on a fixed base, what lies around it, and how parameters act on both."""
+    """One robot on a fixed base, what lies around it, and how parameters act on both.
+
+    With `Rotors` the base flies, and `joints` are its `FREE_JOINTS`.
+    """
 
     urdf: str  # a file name in envs/assets, "pybullet_data:FILE", or an absolute path
     joints: tuple[str, ...]  # measured, in the order of State.joint_position

@@ -16,6 +16,7 @@ from envs.randomization.parameters import ParameterSpace
 
 if TYPE_CHECKING:
     from envs.effects.base import CommandEffect, SensorEffect
+    from envs.effects.disturbance import Disturbance
     from envs.scene import Scene
 
 
@@ -99,6 +100,11 @@ class Task(ABC):
     @abstractmethod
     def sensor_effects(self) -> tuple[SensorEffect, ...]:
         """New instances of the effects between the true and the measured state, in order."""
+
+    @property
+    def disturbances(self) -> tuple[Disturbance, ...]:
+        """New instances of the forces that the surroundings exert on bodies; by default none."""
+        return ()
 
     @abstractmethod
     def initial(self, uniform: np.ndarray) -> State:

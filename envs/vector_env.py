@@ -158,10 +158,8 @@ class TaskVectorEnv(VectorEnv):
         profile = np.repeat(command[:, None].astype(np.float64), self.world.substeps, axis=1)
         for effect, noise in self._command_effects:
             profile = effect.apply(profile, noise[slot] if noise is not None else None)
-        if self._jitter is not None:
-            moved = self.world.step(profile, self._jitter.extra_s(slot, self._values))
-        else:
-            moved = self.world.step(profile)
+        extra_s = None if self._jitter is None else self._jitter.extra_s(slot, self._values)
+        moved = self.world.step(profile, extra_s, self._forces(slot) if self._disturbances else None)
         self._true = measured = replace(moved, goal=self._true.goal) if task.goal_size else moved
         for effect, noise in self._sensor_effects:
             measured = effect.apply(measured, noise[slot] if noise is not None else None)
@@ -241,8 +239,11 @@ class TaskVectorEnv(VectorEnv):
             effect.bind(n, len(task.joints), len(task.bodies), task.control_period_s)
         self._command_effects = [(effect, noise(effect, 0)) for effect in commands]
         self._sensor_effects = [(effect, noise(effect, 1)) for effect in sensors]
+        self._disturbances = [(effect, noise(effect, 0)) for effect in task.disturbances]
+        for effect, _ in self._disturbances:
+            effect.bind(n, task.control_period_s)
         self._jitter = PeriodJitter(task.period_jitter, n, task.control_period_s) if task.period_jitter else None
-        self._effects = [*self._command_effects, *self._sensor_effects]
+        self._effects = [*self._command_effects, *self._sensor_effects, *self._disturbances]
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
         if not self._running:
@@ -262,6 +263,15 @@ class TaskVectorEnv(VectorEnv):
         if self._jitter is not None and self._jitter.active(self._values):
             self._jitter.noise.refill(self._random, self._worlds, self._episodes, self._steps)
 
+    def _forces(self, slot: int) -> dict[str, np.ndarray] | None:
+        """(n, 3) N on each body that is disturbed now."""
+        forces: dict[str, np.ndarray] = {}
+        for effect, noise in self._disturbances:
+            if effect.active:
+                force = effect.force(self._true, noise[slot] if noise is not None else None)
+                forces[effect.body] = forces[effect.body] + force if effect.body in forces else force
+        return forces or None
+
     def _begin(self, mask: np.ndarray) -> None:
         """Start the current episode of the worlds in `mask`."""
         task, rows = self.task, np.flatnonzero(mask)
@@ -276,7 +286,7 @@ class TaskVectorEnv(VectorEnv):
         self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
-        for effect, noise in self._command_effects:
+        for effect, noise in (*self._command_effects, *self._disturbances):
             effect.reset(mask, self._values)
             if noise is not None and effect.active:
                 noise.restart(self._random, world, episode, rows, self._slot)

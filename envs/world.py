@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +24,16 @@ class World(Protocol):
         """Put the worlds of `mask` (n,) into their rows of `state`, with those of `parameters` (n, d)."""
         ...
 
-    def step(self, profile: np.ndarray, extra_s: np.ndarray | None = None) -> State:
+    def step(
+        self,
+        profile: np.ndarray,
+        extra_s: np.ndarray | None = None,
+        forces: Mapping[str, np.ndarray] | None = None,
+    ) -> State:
         """Advance one control period under commands (n, substeps, u) in SI units, and return the true state.
 
-        `extra_s` (n,) is by how much longer it lasts, where a task lets that vary.
+        `extra_s` (n,) is by how much longer it lasts, where a task lets that vary; `forces` (n, 3) N in the world
+        frame act meanwhile at the centres of mass of the links or bodies they are named after.
         """
         ...
 

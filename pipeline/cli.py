@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from pipeline import cli_robot, data_commands
+from pipeline import cli_robot, cli_serve, data_commands
 from pipeline.identify.command import identify
 from robot.console_keys import closing_the_terminal_is_ctrl_c
 
@@ -259,35 +259,6 @@ def params(
     _console().print(parameter_table(make_task(task)))
 
 
-@serve_app.command("twin")
-@_errors_as_sentences()
-def serve_twin(
-    task: Annotated[str, typer.Option("--task", metavar="TASK", help="Whose robot to stand in for.")] = "cartpole",
-    hidden: Annotated[
-        Path | None,
-        typer.Option("--hidden", metavar="FILE", help="YAML file of hidden values (default: those that ship)."),
-    ] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime/--lockstep", help="Run with the wall clock, or wait for each command.")
-    ] = True,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--directory", metavar="DIR", help="Where port and technician socket appear (default: a new one)."
-        ),
-    ] = None,
-) -> None:
-    """Run a task's twin: MuJoCo behind a Dynamixel bus on a pseudo-terminal, until Ctrl-C."""
-    from robot import serve
-
-    def ready(where: dict[str, str]) -> None:
-        typer.echo(f"port        {where['port']}\ntechnician  {where['technician']}\nmode        {where['mode']}\n")
-        keys = " ".join(f"robot.{key}={where[key]}" for key in ("port", "technician", "mode"))
-        typer.echo(f"Use it with:  sim2real evaluate RUN {keys}\nCtrl-C ends it.")
-
-    serve.serve_twin(hidden, "realtime" if realtime else "lockstep", directory, ready=ready, task=task)
-
-
 @robot_app.command()
 @_errors_as_sentences()
 def confirm(
@@ -307,6 +278,7 @@ def confirm(
 
 
 cli_robot.add_to(robot_app, _errors_as_sentences)
+cli_serve.add_to(serve_app, _errors_as_sentences)
 
 app.command()(_errors_as_sentences()(identify))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))

@@ -47,6 +47,11 @@ class Observation:
     captured_s: float  # monotonic clock, when the reading was complete
     age_s: np.ndarray  # (j,) at captured_s, how old each source may be
 
+    @property
+    def finite(self) -> bool:
+        """Whether every joint was measured at all."""
+        return bool(np.isfinite(self.joint_position).all() and np.isfinite(self.joint_velocity).all())
+
 
 @dataclass(frozen=True)
 class Sent:

@@ -8,7 +8,6 @@ from pathlib import Path
 from envs.task import Task
 from robot.drivers import make_robot
 from robot.episodes import EpisodeStore
-from robot.interface import RobotError
 from robot.ledger import Ledger
 from robot.session import RobotSession
 from robot.settings import RobotSettings
@@ -39,8 +38,6 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
     if settings.boundary is not None:
         assert settings.twin is not None
         find_rig(task.name)
-        if settings.boundary == "rosbridge" and task.name != "cartpole":
-            raise RobotError(f"robot.twin.boundary: rosbridge with the task {task.name}; accepted with it is cartpole")
         kind = RosbridgeTwin if settings.boundary == "rosbridge" else TwinProcess
         twin = kind(settings.twin.hidden, settings.mode, task=task.name)
         settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})

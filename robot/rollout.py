@@ -148,9 +148,11 @@ def rollout(
             seen = robot.observe()
             state = _state(seen)
             last = task.action(sent.command[None]).astype(np.float32)
+            record.stop = safety.unsafe(seen)  # first: an absurd reading says nothing about the task
+            if not seen.finite:
+                break  # no outcome was measured
             record.came(seen, history.push(task.frame(state, last))[0])
-            record.terminated = bool(task.failed(state)[0])
-            record.stop = "" if record.terminated else safety.unsafe(seen)
+            record.terminated = not record.stop and bool(task.failed(state)[0])
             if record.terminated or record.stop:
                 break
     except RobotFault as fault:

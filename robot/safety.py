@@ -95,6 +95,7 @@ class SafetyFilter:
         for joint in actuated:
             if joint not in limits:
                 raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
+        self._joints = tuple(joints)
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
         self._workspace = workspace or Workspace({}, lambda joints: np.zeros((1, 0, 3)))
@@ -115,10 +116,11 @@ class SafetyFilter:
     def unsafe(self, observation: Observation) -> str:
         """Why the robot must be stopped in this state, or an empty string."""
         position, velocity = observation.joint_position.tolist(), observation.joint_velocity.tolist()
-        for row, name, limit in self._watched:
-            q, v = position[row], velocity[row]
+        for name, q, v in zip(self._joints, position, velocity, strict=True):
             if not (math.isfinite(q) and math.isfinite(v)):
                 return f"joint {name}: the measurement is not finite"
+        for row, name, limit in self._watched:
+            q, v = position[row], velocity[row]
             if not limit.position[0] <= q <= limit.position[1]:
                 return f"joint {name}: position {q:.3f} is outside {list(limit.position)}"
             if abs(v) > RUNAWAY * limit.velocity:

@@ -1,4 +1,4 @@
-"""Running a twin in this process, until somebody ends it."""
+"""Running a twin in the foreground, until somebody ends it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 from robot.interface import RobotError
+
+LOOK_S = 0.2
 
 
 def serve_twin(
@@ -40,7 +43,6 @@ def serve_twin(
 
     own = directory is None
     place = Path(tempfile.mkdtemp(prefix="twin-")) if directory is None else Path(directory)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -53,14 +55,48 @@ def serve_twin(
         if mode == "realtime":
             with contextlib.suppress(OSError):  # where the user may; the twin works without
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
-        with contextlib.closing(server), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.closing(server), _until_interrupted():
             ready({"port": str(server.port), "technician": str(server.technician), "mode": mode})
             server.run()
     finally:
-        signal.signal(signal.SIGTERM, before)
         with contextlib.suppress(OSError):  # not empty: then somebody else has a use for it
             if own or lifeline is not None:
                 place.rmdir()
+
+
+def serve_rosbridge(
+    hidden: Path | str | None = None,
+    mode: Literal["lockstep", "realtime"] = "realtime",
+    tcp_port: int | None = None,
+    *,
+    ready: Callable[[dict[str, str]], None],
+    task: str = "cartpole",
+) -> None:
+    """Serve a task's twin behind rosbridge v2 on 127.0.0.1 until Ctrl-C or SIGTERM.
+
+    `ready` as for `serve_twin`; `tcp_port` None takes one that is free. Raises RobotError as `serve_twin` does, when
+    the port is taken, and when a process of the twin ends by itself.
+    """
+    from robot.twin.rosbridge import RosbridgeTwin
+
+    twin = RosbridgeTwin(hidden, mode, task=task, tcp_port=tcp_port)
+    with contextlib.closing(twin), _until_interrupted():
+        twin.start()
+        ready({"port": twin.port, "technician": str(twin.technician), "mode": mode})
+        while twin.alive():
+            time.sleep(LOOK_S)
+        raise RobotError("the twin ended by itself")
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is served, in order."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -39,10 +39,10 @@ class Recording:
             self.events.append(("stretch", calls))
             stretch(extra_s)
 
-        def recorded_step(profile, extra_s=None):
+        def recorded_step(profile, extra_s=None, forces=None):
             if servo is None:
                 self.events.append(("efforts", profile.tolist()))
-            self.last = step(profile, extra_s)
+            self.last = step(profile, extra_s, forces)
             return self.last
 
         worlds.reset, worlds.step, worlds._stretch = recorded_reset, recorded_step, recorded_stretch

@@ -11,27 +11,28 @@ from envs.effects.base import CommandEffect
 class Delay(CommandEffect):
     """Commands arrive d ms late, held (zero-order) until the next; before the first the motors get nothing.
 
-    Any d >= 0: a fraction of a substep mixes the two commands that share it, so that the impulse is exact.
+    Any d >= 0: a fraction of a substep mixes the two commands that share it, so that the impulse is exact. `rest`
+    is the effort before the first command.
     """
 
     identity = (0.0,)
 
-    def __init__(self, parameter: str) -> None:
-        self.parameters = (parameter,)
+    def __init__(self, parameter: str, rest: float = 0.0) -> None:
+        self.parameters, self._rest = (parameter,), rest
 
     def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
         super().bind(n, width, substeps, period_s)
-        self._past = np.zeros((n, 1, width))  # the efforts of the last substeps, newest last
+        self._past = np.full((n, 1, width), self._rest)  # the efforts of the last substeps, newest last
         self._rows = np.arange(n)[:, None]
 
     def _prepare(self, mask: np.ndarray) -> None:
         late = self.values[:, 0] * 1e-3 / self.substep_s  # in substeps
         whole = np.floor(late).astype(np.int64)
         self._fraction = (late - whole)[:, None, None]
-        self._past[mask] = 0.0
+        self._past[mask] = self._rest
         missing = int(whole.max()) + 1 - self._past.shape[1]
         if missing > 0:
-            self._past = np.concatenate([np.zeros((self.n, missing, self.width)), self._past], axis=1)
+            self._past = np.concatenate([np.full((self.n, missing, self.width), self._rest), self._past], axis=1)
         kept = self._past.shape[1]
         self._index = kept - whole[:, None] + np.arange(-1, self.substeps)
 
@@ -61,15 +62,13 @@ class DeadBand(CommandEffect):
 
 
 class Gain(CommandEffect):
-    """The motor delivers a constant multiple of the command."""
+    """A motor delivers a constant multiple of its command: one parameter for all motors, or one for each."""
 
-    identity = (1.0,)
-
-    def __init__(self, parameter: str) -> None:
-        self.parameters = (parameter,)
+    def __init__(self, *parameters: str) -> None:
+        self.parameters, self.identity = parameters, (1.0,) * len(parameters)
 
     def _prepare(self, mask: np.ndarray) -> None:
-        self._gain = self.values[:, :1, None]
+        self._gain = self.values[:, None]
 
     def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         return profile * self._gain
@@ -91,7 +90,7 @@ class Offset(CommandEffect):
 
 
 class Lag(CommandEffect):
-    """First-order motor: tau df/dt = u - f with tau in ms, from f = 0 at the start of the episode.
+    """First-order motor: tau df/dt = u - f with tau in ms, from f = `rest` at the start of the episode.
 
     Solved exactly for a piecewise constant u; a substep gets the mean of f over it, so that the impulse is
     exact.
@@ -99,19 +98,19 @@ class Lag(CommandEffect):
 
     identity = (0.0,)
 
-    def __init__(self, parameter: str) -> None:
-        self.parameters = (parameter,)
+    def __init__(self, parameter: str, rest: float = 0.0) -> None:
+        self.parameters, self._rest = (parameter,), rest
 
     def bind(self, n: int, width: int, substeps: int, period_s: float) -> None:
         super().bind(n, width, substeps, period_s)
-        self._effort = np.zeros((n, width))
+        self._effort = np.full((n, width), self._rest)
 
     def _prepare(self, mask: np.ndarray) -> None:
         tau = self.values[:, :1] * 1e-3
         ratio = self.substep_s / np.where(tau > 0, tau, self.substep_s)
         self._decay = np.exp(-ratio)  # what is left of f - u after a substep
         self._mean = -np.expm1(-ratio) / ratio  # the mean of what is left over the substep
-        self._effort[mask] = 0.0
+        self._effort[mask] = self._rest
 
     def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         changed = np.empty_like(profile)

@@ -16,17 +16,21 @@ Group = Literal["joint_position", "joint_velocity", "body_position"]
 
 
 class GroupEffect(SensorEffect):
-    """Acts on one group, whose values of a world are a row (c,); the other groups pass through."""
+    """Acts on one group, whose values of a world are a row (c,), or on some of its `columns`.
+
+    The rest passes through.
+    """
 
     identity = (0.0,)
 
-    def __init__(self, parameter: str, group: Group) -> None:
+    def __init__(self, parameter: str, group: Group, columns: slice = slice(None)) -> None:
         self.parameters = (parameter,)
-        self._group = group
+        self._group, self._chosen = group, columns
 
     def bind(self, n: int, joints: int, bodies: int = 0, period_s: float = 0.0) -> None:
         super().bind(n, joints, bodies, period_s)
-        self.columns = 3 * bodies if self._group == "body_position" else joints
+        whole = 3 * bodies if self._group == "body_position" else joints
+        self.columns = len(range(whole)[self._chosen])
         self.noise_columns = self.columns
 
     def apply(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice = slice(None)) -> State:
@@ -34,11 +38,15 @@ class GroupEffect(SensorEffect):
             return state
         is_body = self._group == "body_position"
         true = state.body_pose[:, :, :3] if is_body else getattr(state, self._group)
-        flat = true.reshape(len(true), -1)
+        whole = true.reshape(len(true), -1)
+        flat = whole[:, self._chosen]
         changed = self._change(flat, noise, rows).astype(np.float32, copy=False)
         if self._absent is not None:
             absent = self._absent[rows]
             changed = np.where(absent[:, None], flat, changed)
+        if self.columns < whole.shape[1]:
+            part, changed = changed, whole.copy()
+            changed[:, self._chosen] = part
         if not is_body:
             return replace(state, **{self._group: changed})
         pose = state.body_pose.copy()
@@ -61,6 +69,17 @@ class GroupNoise(GroupEffect):
     def _change(self, true: np.ndarray, noise: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray:
         assert noise is not None
         return true + noise * self.values[rows]
+
+
+class GroupBias(GroupEffect):
+    """Each column reads too high by a constant of its own, in the group's SI unit; one parameter for each."""
+
+    def __init__(self, parameters: tuple[str, ...], group: Group, columns: slice = slice(None)) -> None:
+        super().__init__(parameters[0], group, columns)
+        self.parameters, self.identity = parameters, (0.0,) * len(parameters)
+
+    def _change(self, true: np.ndarray, noise: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray:
+        return true + self.values[rows]
 
 
 class Drift(GroupEffect):
@@ -123,8 +142,8 @@ class FrozenSamples(_Remembering):
 
     noisy = True
 
-    def __init__(self, parameter: str, group: Group, hold_s: float) -> None:
-        super().__init__(parameter, group)
+    def __init__(self, parameter: str, group: Group, hold_s: float, columns: slice = slice(None)) -> None:
+        super().__init__(parameter, group, columns)
         self._hold_s = hold_s
 
     def bind(self, n: int, joints: int, bodies: int = 0, period_s: float = 0.0) -> None:

@@ -253,6 +253,8 @@ class RobotActor:
         digest: dict[str, Any] = {"meta": asdict(meta)}
         if meta.purpose == "collection" and self._session is not None:
             c = self._session.store.read(meta.episode_id).columns
+            if meta.stop:  # what was measured last may be the absurd reading that stopped it: no outcome to learn
+                c = {name: column[:-1] for name, column in c.items()}
             digest["columns"] = {
                 "obs": np.asarray(c["observation"], np.float32),
                 "new_obs": np.asarray(c["next_observation"], np.float32),

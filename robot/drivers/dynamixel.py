@@ -16,7 +16,9 @@ import numpy as np
 
 from envs.task import Task
 from robot.drivers.dynamixel_link import Link
-from robot.interface import Held, Observation, RobotError, RobotFault, RobotSpec, Sent, Status
+from robot.drivers.rest import link_status, until_still
+from robot.drivers.spec import make_spec
+from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
 from robot.settings import RobotSettings
 
 OPERATING_MODE, CURRENT_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT = 11, 38, 64, 70, 98, 102
@@ -30,8 +32,6 @@ WATCHDOG_UNIT_MS = 20.0
 LOCKSTEP_PATIENCE_S = 20.0  # a twin that waits for us may itself have to wait for the processor
 REALTIME_PATIENCE_S = 0.04
 PING_PATIENCE_S = 2.0  # a device that is no robot should not keep anybody waiting
-STILL = 0.15  # m/s or rad/s: below this an actuated joint counts as at rest
-STILL_WAIT_S = 1.0
 
 
 class DynamixelRobot:
@@ -49,16 +49,7 @@ class DynamixelRobot:
                 raise RobotError(
                     f"robot.servos: joint '{joint}' of {task.name} has no servo; accepted is an entry for it"
                 )
-        self.spec = RobotSpec(
-            name=settings.name,
-            joints=task.joints,
-            actuated=task.actuated,
-            limits=settings.limits,
-            control_hz=task.control_hz,
-            max_age_s=settings.max_age_ms / 1e3,
-            stop="torque_off",
-            realtime=settings.mode == "realtime",
-        )
+        self.spec = make_spec(settings, task, "torque_off")
         self._settings = settings
         servos = [settings.servos[joint] for joint in task.joints]
         self._ids = tuple(servo.id for servo in servos)
@@ -189,7 +180,6 @@ class DynamixelRobot:
 
     def hold(self) -> Held:
         start = time.monotonic()
-        velocity = np.full(len(self._ids), np.nan, np.float32)
         with self._lock:
             self._armed = False
             link = self._line()
@@ -206,21 +196,11 @@ class DynamixelRobot:
             if problem:
                 raise problem
             off = all(link.read(servo, TORQUE_ENABLE, 1) == 0 for _, servo, _ in self._motors)
-        still = False
-        while True:
-            velocity = self.observe().joint_velocity
-            still = bool(np.all(np.abs(velocity[self._motor_rows]) < STILL))
-            elapsed = time.monotonic() - start
-            if still or not self.spec.realtime or elapsed > STILL_WAIT_S:
-                return Held(off, still and self.spec.realtime, velocity, elapsed)
-            time.sleep(0.02)
+        return until_still(self.observe, self._motor_rows, off, start, realtime=self.spec.realtime)
 
     def status(self) -> Status:
         link = self._link
-        errors = self._errors + (link.errors if link else 0)
-        if link is None:
-            return Status("disconnected", self._trouble, errors)
-        return Status("degraded" if errors else "ok", f"{errors} link errors" if errors else "", errors)
+        return link_status(link is not None, self._trouble, self._errors + (link.errors if link else 0))
 
     def recover(self, operator: str) -> None:
         """Clear a tripped bus watchdog; a hardware error needs the motor's own cause removed first."""

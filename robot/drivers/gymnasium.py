@@ -18,11 +18,10 @@ from pydantic import Field, field_validator
 
 from envs.task import Task
 from robot.drivers.options import DriverOptions, parse
+from robot.drivers.rest import STILL
 from robot.drivers.spec import each, find, make_spec
 from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
 from robot.settings import RobotSettings
-
-STILL = 0.15  # m/s or rad/s
 
 
 class Channel(DriverOptions):

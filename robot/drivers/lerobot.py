@@ -20,12 +20,10 @@ from pydantic import Field, field_validator
 
 from envs.task import Task
 from robot.drivers.options import DriverOptions, parse
+from robot.drivers.rest import LOOK_S, until_still
 from robot.drivers.spec import each, find, make_spec, only_realtime
 from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
 from robot.settings import RobotSettings
-
-STILL = 0.15  # m/s or rad/s: below this an actuated joint counts as at rest
-STILL_WAIT_S = 1.0
 
 
 class _Unit(DriverOptions):
@@ -167,13 +165,8 @@ class LeRobotRobot:
             else:
                 self._send(self._stay(self._get()))
             self.observe()  # a velocity needs two readings
-        while True:
-            time.sleep(0.02)
-            velocity = self.observe().joint_velocity
-            still = bool(np.all(np.abs(velocity[self._rows]) < STILL))
-            elapsed = time.monotonic() - start
-            if still or elapsed > STILL_WAIT_S:
-                return Held(off, still, velocity, elapsed)
+        time.sleep(LOOK_S)
+        return until_still(self.observe, self._rows, off, start)
 
     def status(self) -> Status:
         return Status("disconnected", self._trouble) if self._robot is None else Status("ok")

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from envs.task import Task
 from robot.drivers.options import DriverOptions, parse
+from robot.drivers.rest import link_status, until_still
 from robot.drivers.rosbridge_link import Link, numbers, stamp_s
 from robot.drivers.spec import make_spec
 from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
@@ -30,8 +31,6 @@ REALTIME_PATIENCE_S = 0.25
 LOCKSTEP_PATIENCE_S = 20.0  # a twin that waits for us may itself have to wait for the processor
 SERVICE_PATIENCE_S = 3.0
 SKEW_S = 1.0  # clocks further apart than this make no ages
-STILL = 0.15  # m/s or rad/s: below this an actuated joint counts as at rest
-STILL_WAIT_S = 1.0
 
 
 class RosbridgeOptions(DriverOptions):
@@ -154,20 +153,11 @@ class RosbridgeRobot:
         with self._lock:
             self._armed = False
             self._trigger(self._options.stop)
-        while True:
-            velocity = self.observe().joint_velocity
-            still = bool(np.all(np.abs(velocity[self._rows]) < STILL))
-            elapsed = time.monotonic() - start
-            if still or not self.spec.realtime or elapsed > STILL_WAIT_S:
-                return Held(True, still and self.spec.realtime, velocity, elapsed)
-            time.sleep(0.02)
+        return until_still(self.observe, self._rows, True, start, realtime=self.spec.realtime)
 
     def status(self) -> Status:
         link = self._link
-        errors = self._errors + (link.errors if link else 0)
-        if link is None:
-            return Status("disconnected", self._trouble, errors)
-        return Status("degraded" if errors else "ok", f"{errors} link errors" if errors else "", errors)
+        return link_status(link is not None, self._trouble, self._errors + (link.errors if link else 0))
 
     def recover(self, operator: str) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 
 from envs.task import Task
 from robot.drivers.options import DriverOptions, parse
+from robot.drivers.rest import until_still
 from robot.drivers.spec import each, make_spec, only_realtime
 from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
 from robot.settings import RobotSettings
@@ -139,13 +140,7 @@ class UrRobot:
         with self._lock:
             self._line()
             self._release()
-        while True:
-            velocity = self.observe().joint_velocity
-            still = bool(np.all(np.abs(velocity[self._rows]) < STILL_RAD_S))
-            elapsed = time.monotonic() - start
-            if still or elapsed > STILL_WAIT_S:
-                return Held(False, still, velocity, elapsed)
-            time.sleep(0.02)
+        return until_still(self.observe, self._rows, False, start, slower_than=STILL_RAD_S, wait_s=STILL_WAIT_S)
 
     def status(self) -> Status:
         return self._seen

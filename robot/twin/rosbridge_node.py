@@ -24,10 +24,11 @@ import numpy as np
 from websockets.exceptions import WebSocketException
 from websockets.sync.server import ServerConnection, serve
 
-from envs.tasks.cartpole import MAX_FORCE_N, RAIL_M, Cartpole
+from envs.registry import make_task
 from robot.drivers.dynamixel import DynamixelRobot
 from robot.interface import Observation, Robot, RobotError, RobotFault
 from robot.settings import RobotSettings
+from robot.twin.rigs import Rig, find_rig
 
 STATES, COMMANDS = "/joint_states", "/robot/command"
 ARM, STOP, RECOVER, SYNC = "/robot/arm", "/robot/stop", "/robot/recover", "/robot/sync"
@@ -194,22 +195,31 @@ class Node:
             connection.send(json.dumps(message))
 
 
-def _robot(bus: str, mode: str) -> Robot:
-    limits = {"position": (-2 * RAIL_M, 2 * RAIL_M), "velocity": 100.0, "effort": MAX_FORCE_N, "effort_rate": 1e6}
-    keys = {"limits": {"slider": limits}, "port": bus, "mode": mode, "watchdog_ms": 500.0}
-    return DynamixelRobot(RobotSettings.model_validate(keys), Cartpole())
+def _robot(bus: str, mode: str, rig: Rig) -> Robot:
+    """The rig's bus, with no limit but what its motors can do: limits are the business of who commands them."""
+    task = make_task(rig.name)
+    wide = {"position": (-1e3, 1e3), "velocity": 1e3, "effort_rate": 1e6}
+    axes = list(zip(task.joints, rig.axes, strict=True))
+    limits = {joint: {**wide, "effort": axis.most} for joint, axis in axes if axis.unit}
+    servos = {
+        joint: {"id": axis.servo, "scale": axis.scale, "zero_ticks": axis.zero, "effort_per_unit": axis.unit or None}
+        for joint, axis in axes
+    }
+    keys = {"limits": limits, "servos": servos, "port": bus, "mode": mode, "watchdog_ms": 500.0}
+    return DynamixelRobot(RobotSettings.model_validate(keys), task)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m robot.twin.rosbridge_node", description=__doc__)
     parser.add_argument("--bus", required=True, help="the serial device, or a twin's pseudo-terminal")
     parser.add_argument("--mode", choices=("lockstep", "realtime"), default="lockstep")
+    parser.add_argument("--task", default="cartpole", help="whose robot is on the bus")
     parser.add_argument("--port", type=int, default=9090, help="TCP port on 127.0.0.1")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when standard input closes
-    robot = _robot(arguments.bus, arguments.mode)
-    node = Node(robot)
     try:
+        robot = _robot(arguments.bus, arguments.mode, find_rig(arguments.task))
+        node = Node(robot)
         robot.connect()
         server = serve(node.attend, "127.0.0.1", arguments.port, compression=None, max_size=MAX_BYTES)
     except (RobotError, OSError) as error:

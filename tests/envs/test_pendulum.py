@@ -89,7 +89,7 @@ def test_success_is_upright_and_calm_for_the_whole_last_second():
 
         def reset(self, mask, state, parameters): ...
 
-        def step(self, profile, extra_s=None):
+        def step(self, profile, extra_s=None, forces=None):
             return state(self.angles.pop(0))
 
         def close(self): ...

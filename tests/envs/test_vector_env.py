@@ -211,7 +211,7 @@ class PlaybackWorld:
 
     def reset(self, mask, state, parameters): ...
 
-    def step(self, profile, extra_s=None):
+    def step(self, profile, extra_s=None, forces=None):
         return State(np.array([[0.0, next(self._angles)]], np.float32), np.zeros((1, 2), np.float32))
 
     def close(self):

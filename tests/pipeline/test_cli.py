@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -236,7 +237,12 @@ def test_the_program_itself_refuses_without_a_traceback(elsewhere):
     assert sorted(p.name for p in elsewhere.iterdir() if p.name != "__pycache__") == ["mine.py"]
 
 
-def test_a_served_twin_says_where_it_is_and_ends_with_ctrl_c(elsewhere):
+@pytest.mark.parametrize("what", [("twin", "--directory", "twin"), ("rosbridge", "--task", "pendulum", "--port")])
+def test_a_served_twin_says_where_it_is_and_ends_with_ctrl_c(elsewhere, what):
+    if what[-1] == "--port":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            what = (*what, str(probe.getsockname()[1]))
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.cli import main; sys.exit(main())"
     command = [
         sys.executable,
@@ -245,10 +251,8 @@ def test_a_served_twin_says_where_it_is_and_ends_with_ctrl_c(elsewhere):
         code,
         "robot",
         "serve",
-        "twin",
+        *what,
         "--lockstep",
-        "--directory",
-        "twin",
     ]
     with subprocess.Popen(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

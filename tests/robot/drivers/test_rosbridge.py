@@ -16,12 +16,16 @@ from hypothesis import strategies as st
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
+from envs.tasks.pendulum import Pendulum
+from pipeline.config import load_experiment
 from robot.drivers import make_robot
 from robot.drivers.rosbridge import RosbridgeRobot
 from robot.drivers.rosbridge_link import numbers, stamp_s
 from robot.interface import RobotError, RobotFault
 from robot.open import open_session
+from robot.policy import ExportedPolicy
 from robot.technician import SocketTechnician
+from tests.robot.policies import linear_policy
 
 
 def goals(twin) -> list[dict]:
@@ -49,6 +53,21 @@ def test_the_same_policy_has_the_same_episodes_over_either_bus(tmp_path, task, m
                 assert np.array_equal(one.columns[column], other.columns[column]), column
     assert [e.meta.success for e in flown["any force"]] == [e.meta.success for e in flown["dynamixel"]]
     assert any(e.meta.success for e in flown["dynamixel"]) and not any(e.meta.stop for e in flown["any force"])
+
+
+def test_the_pendulum_too_has_the_same_episode_over_either_bus(tmp_path):
+    task, flown = Pendulum(), []
+    gains = np.zeros(task.policy_size)
+    gains[-2] = 40.0  # push the way it moves
+    policy = ExportedPolicy(linear_policy(task, gains))
+    for driver, options in (("dynamixel", {}), ("rosbridge", {"resolution": {"pivot": 0.002}})):
+        settings = load_experiment("pendulum").robot
+        settings = settings.model_copy(update={"driver": driver, "driver_options": options})
+        session = open_session(settings, task, tmp_path / driver)
+        flown.append(session.run_episode(policy, purpose="evaluation", seed=0, world=0).columns)
+        session.close()
+    for column in flown[0]:
+        assert column.startswith("t_") or np.array_equal(flown[0][column], flown[1][column]), column
 
 
 def test_a_dead_twin_is_revived_as_on_the_other_bus(tmp_path, task, make_settings, balancer):
