@@ -79,15 +79,15 @@ class Moves(ABC):
 
     def excite(
         self,
-        command: Callable[[int], np.ndarray],
-        heard: Callable[[int, float, Observation], None],
+        command: Callable[[int, Observation], np.ndarray],
+        heard: Callable[[int, float, Observation, np.ndarray], None],
         steps: int,
         start: State | None = None,
         noise_seed: int = 0,
         what: str = "excitation",
         purpose: str = "identification",
     ) -> Moved:
-        """Send `command(k)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
+        """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
         Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
         `home` does, and when it ended early.
