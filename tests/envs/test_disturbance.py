@@ -57,7 +57,7 @@ def test_turbulence_is_an_ornstein_uhlenbeck_process():
 
 def test_drag_slows_what_moves_through_still_air():
     wind = Wind(WIND, "body", lambda state: state.joint_velocity[:, :3])
-    moving = State(np.zeros((2, 6), np.float32), np.tile(np.float32([1, 2, 3, 9, 9, 9]), (2, 1)))
+    moving = State(np.zeros((2, 6), np.float32), np.tile(np.array([1, 2, 3, 9, 9, 9], np.float32), (2, 1)))
     forces = run(wind, [[0.3, 0, 0, 0, 1.0], [0, 5, 0, 1, 1.0]], 3, moving)
     assert forces[:, 0] == pytest.approx(np.tile([-0.3, -0.6, -0.9], (3, 1)))
     assert not forces[:, 1].any()
