@@ -119,9 +119,11 @@ def test_each_command_is_confirmed_and_a_no_ends_the_episode(session, tmp_path, 
 
 def test_a_question_is_given_up_when_the_robot_is_held(tmp_path, task, make_settings, balancer):
     session = open_session(make_settings(confirmation="confirm_episode"), task, tmp_path)
-    threading.Timer(0.1, session.hold, ("the button",)).start()
+    button = threading.Timer(0.1, session.hold, ("the button",))
+    button.start()
     with pytest.raises(RobotError, match="the button"):
         evaluate(session, balancer)
+    button.join()
     assert events(session, "motor on") == [] and confirm.pending(tmp_path) == ""
     session.close()
 
