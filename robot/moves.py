@@ -12,8 +12,8 @@ from envs.task import State, Task
 from robot.clock import Clock, urgent
 from robot.interface import Observation, Robot, RobotError, RobotFault
 from robot.latch import Latch
-from robot.ledger import Ledger
-from robot.motion import Moved, excite, move
+from robot.ledger import Ledger, Stopwatch
+from robot.motion import Moved, Plan, excite, move
 from robot.rollout import Recording
 from robot.safety import SafetyFilter
 from robot.settings import RobotSettings
@@ -31,6 +31,7 @@ class Moves(ABC):
     task: Task
     settings: RobotSettings
     ledger: Ledger
+    _watch: Stopwatch
     technician: Technician | None
     _latch: Latch
     _safety: SafetyFilter
@@ -48,6 +49,10 @@ class Moves(ABC):
         """Raise RobotError unless the robot may move now."""
 
     @abstractmethod
+    def _resting(self) -> str:
+        """What time is spent on while nothing moves."""
+
+    @abstractmethod
     def _release(self) -> str:
         """Motors off; returns what went wrong with that."""
 
@@ -58,18 +63,19 @@ class Moves(ABC):
     def home(self, operator: str = "") -> Moved:
         """Drive the actuated joints to `settings.home` (default: the middle of their range); motors off afterwards.
 
-        A jerk-limited plan at reduced speed, through the filter. Raises RobotError while the robot is stopped or
-        in shadow mode; a fault on the way is a stop, in the result and latched.
+        A jerk-limited plan at reduced speed, through the filter. Raises RobotError while the robot is stopped, in
+        shadow mode, or without budget; a fault on the way is a stop, in the result and latched.
         """
         return self._drive("home", self._plan(lambda at: self._home()), operator)
 
     def jog(self, joint: str, by: float, operator: str) -> Moved:
         """Move one actuated joint by so many m or rad, as `home` does."""
-        if joint not in self.task.actuated:
-            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(self.task.actuated)}")
+        actuated = self.robot.spec.actuated
+        if joint not in actuated:
+            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(actuated)}")
         if not operator.strip():
             raise RobotError("jog: no operator given; accepted is the name of who moves the robot")
-        change = np.array([by if name == joint else 0.0 for name in self.task.actuated])
+        change = np.array([by if name == joint else 0.0 for name in actuated])
         return self._drive(f"jog {joint} by {by:g}", self._plan(lambda at: at + change), operator)
 
     def excite(
@@ -80,13 +86,14 @@ class Moves(ABC):
         start: State | None = None,
         noise_seed: int = 0,
         what: str = "excitation",
-        purpose: str = "reset",
+        purpose: str = "identification",
     ) -> Moved:
         """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
         Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
         `home` does, and when it ended early.
         """
+        self.ledger.afford({purpose: steps * self.task.control_period_s})
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
         motion: Motion = lambda common, stop: excite(*common, command, heard, steps, stop)  # noqa: E731
@@ -98,6 +105,12 @@ class Moves(ABC):
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
+    def _longest_move_s(self) -> float:
+        """From one end of the limits to the other, and until it has arrived."""
+        spec, motion = self.robot.spec, self.settings.motion
+        low, high = np.array([spec.limits[name].position for name in spec.actuated]).T
+        return Plan(low, high, spec.actuated, spec.limits, motion).duration_s + motion.patience_s
+
     def _drive(self, what: str, motion: Motion, operator: str, purpose: str = "reset") -> Moved:
         """A planned move on its own: checked, booked and logged."""
         if not self._turn.acquire(blocking=False):
@@ -106,6 +119,8 @@ class Moves(ABC):
             self._check()
             if self.settings.confirmation == "shadow":
                 raise RobotError(f"{what}: the robot is in shadow mode, and nothing is sent; accepted is another mode")
+            if purpose == "reset":
+                self.ledger.afford({purpose: self._longest_move_s()})
             moved = self._move(motion, what, operator, purpose)
             if moved.stop:
                 self._latch.stop(moved.stop, "link" if moved.link else "unsafe")
@@ -128,7 +143,7 @@ class Moves(ABC):
         finally:  # also where a person pressed Ctrl-C: the robot is held, and its time was spent
             seconds = self._clock.elapsed_s
             held = self._release()
-            self.ledger.book(purpose, seconds, what)
+            self._watch.book(purpose, seconds, what, self._resting())
         moved.stop, moved.link = self._judge(moved, held)
         details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
         self._latch.note("move", what=what, operator=operator, **details)
@@ -137,5 +152,5 @@ class Moves(ABC):
     def _home(self) -> np.ndarray:
         """(u,) where home is, m or rad."""
         home = self.settings.home or {}
-        limits = self.robot.spec.limits
-        return np.array([home.get(name, sum(limits[name].position) / 2) for name in self.task.actuated])
+        spec = self.robot.spec
+        return np.array([home.get(name, sum(spec.limits[name].position) / 2) for name in spec.actuated])

@@ -18,20 +18,22 @@ from robot.confirm import Confirmer
 from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
 from robot.latch import Latch
-from robot.ledger import Ledger
+from robot.ledger import Ledger, Stopwatch
 from robot.motion import Moved
 from robot.moves import Moves
 from robot.operator import handlers
 from robot.policy import ExportedPolicy
 from robot.request import Desk
-from robot.rollout import Recording, rollout
+from robot.rollout import Recording, rollout, states
 from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
 from robot.twin.process import TwinProcess
+from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
 
+BOOK_EVERY_S = 60.0  # how much idle time the death of the program may leave unbooked
 TIMING_FILE = "timing.jsonl"  # in real time, the clock of each episode
 
 Purpose = Literal["collection", "evaluation"]
@@ -63,15 +65,17 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        self._safety = SafetyFilter(
+        kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
+        self._safety = kind(
             spec.limits,
             task.joints,
-            task.actuated,
+            spec.actuated,
             task.control_period_s,
             max_age_s=max_age_s,
             workspace=Workspace(settings.workspace, task.workspace_points),
         )
         self._speed = SpeedBook(self.state_dir / "reduced_speed.json", settings.reduced_speed)
+        self._watch = Stopwatch(ledger, spec.realtime)
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
         self._confirmer = Confirmer(self.state_dir, settings.confirmation_timeout_s)
@@ -100,6 +104,7 @@ class RobotSession(Moves):
         self._connected = True
         if self.robot.spec.realtime and self._watchdog is None:
             self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
+        self._watch.mark(self._resting())
         if self._desk is None:
             self._desk = Desk(self.state_dir, handlers(self))
 
@@ -117,9 +122,24 @@ class RobotSession(Moves):
             self.technician.close()
         if self._twin:
             self._twin.close()
+        with suppress(RobotError):  # there is nobody left to tell
+            self._watch.mark("")
+            self.ledger.flush()
         if self._opened:
             self._latch.close()
             self._opened = False
+
+    def tick(self, at_least_s: float = BOOK_EVERY_S) -> None:
+        """To be called now and then while nothing else is: books idle and stopped time before it gets long."""
+        if self._turn.acquire(blocking=False):
+            try:
+                with suppress(RobotError):  # it is kept, and written with the next episode
+                    self._watch.mark(self._resting(), at_least_s)
+            finally:
+                self._turn.release()
+
+    def _resting(self) -> str:
+        return "stopped" if self._latch.reason else "idle"
 
     def status(self) -> Status:
         """Cheap: the latch first, then what the driver knows."""
@@ -145,6 +165,7 @@ class RobotSession(Moves):
             return self.robot.hold()
         finally:
             self._latch.stop(reason)
+            self.tick()
 
     def recover(self, operator: str) -> None:
         """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
@@ -167,6 +188,7 @@ class RobotSession(Moves):
             self.robot.recover(operator)
         self._latch.recover(operator)
         self._interrupted, self._late = "", False
+        self.tick()
 
     def revive_twin(self) -> bool:
         """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if done.
@@ -202,12 +224,13 @@ class RobotSession(Moves):
 
         `mode` may ask for more care than the settings, never for less. In shadow mode nothing is sent, nobody is
         asked to prepare the robot, and the episode is void. Raises RobotError while the robot is stopped or not
-        connected, when the policy does not fit the task, or when a person says no. A fault on the way is not
-        raised: it ends the episode with `meta.stop`. An episode that ends before its first step has no rows and
-        is not stored.
+        connected, when the policy does not fit the task, or when a person says no, and BudgetSpent where the ledger
+        does not allow for the longest it may take. A fault on the way is not raised: it ends the episode with
+        `meta.stop`. An episode that ends before its first step has no rows and is not stored.
         """
         with self._turn:
             self._check(policy)
+            self.ledger.afford(self.longest_s(purpose))
             mode = self.mode(mode)
             what = f"{purpose} episode {len(self.store)} with policy version {policy.version}"
             if mode == "confirm_episode":
@@ -216,10 +239,14 @@ class RobotSession(Moves):
             noise = self._noise(random, world, episode) if purpose == "collection" else None
             self._clock.start()
             try:
-                recording = self._fly(policy, noise, random, world, episode, mode)
-                robot_s = self._clock.elapsed_s
-            finally:
-                held = self._release() if mode != "shadow" else ""
+                try:
+                    recording = self._fly(policy, noise, random, world, episode, mode)
+                    robot_s = self._clock.elapsed_s
+                finally:
+                    held = self._release() if mode != "shadow" else ""
+            except BaseException:  # Ctrl-C among them
+                self._watch.book(purpose, self._clock.elapsed_s, "an episode that was not kept", self._resting())
+                raise
             stop, link = self._judge(recording, held)
             if stop and (mode != "shadow" or self._interrupted):
                 self._latch.stop(stop, "link" if link else "unsafe")
@@ -245,6 +272,11 @@ class RobotSession(Moves):
                 overruns=self._clock.overruns,
             )
             return self._keep(RobotEpisode(meta, columns), counts=mode != "shadow")
+
+    def longest_s(self, purpose: Purpose) -> dict[str, float]:
+        """Robot seconds that one episode may take, by what they would be booked under."""
+        flight = {purpose: self.task.max_steps * self.task.control_period_s}
+        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
 
     def _noise(self, random: KeyedRandom, world: int, episode: int) -> np.ndarray:
         steps = np.arange(self.task.max_steps)
@@ -279,10 +311,12 @@ class RobotSession(Moves):
             moved = self._move(self._plan(lambda at: self._home()), "home")
             if moved.stop:
                 return Recording(stop=moved.stop, link=moved.link)
+        self._watch.mark("reset")
         self._safety.reset(self._speed.scale(policy.run))
+        start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
         try:
             if not shadow:
-                self._prepare(random, world, episode)
+                self._prepare(start, random, world, episode)
         except RobotFault as fault:
             return Recording(stop=str(fault), link=fault.link)
         with urgent(self.robot.spec.realtime):
@@ -295,6 +329,7 @@ class RobotSession(Moves):
                 self._watchdog,
                 noise,
                 self.settings.explore,
+                goal=start.goal[0] if self.task.goal_size else None,
                 interrupted=lambda: self.interrupted,
                 approve=self._approve if mode == "confirm_each" else None,
                 shadow=shadow,
@@ -302,35 +337,40 @@ class RobotSession(Moves):
 
     def _approve(self, command: np.ndarray) -> None:
         """Ask a person about one command; raises RobotError for a no."""
-        values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(self.task.actuated, command, strict=True))
-        self._confirmer.ask(f"send {values} (N or N m) for one period", lambda: self.interrupted)
+        spec = self.robot.spec
+        values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(spec.actuated, command, strict=True))
+        unit = "N or N m" if spec.takes == "effort" else "m/s or rad/s"
+        self._confirmer.ask(f"send {values} ({unit}) for one period", lambda: self.interrupted)
 
     def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
         """Judged by the task from the last measured state, and from as many before it as it asks for."""
         steps, hold = len(columns["reward"]), self.task.hold_steps
-        last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
-        if not steps or steps < hold or not self.task.success(last, np.array([steps]))[0]:
+        if not steps or steps < hold:
             return False
-        held = State(columns["joint_position"][steps - hold :], columns["joint_velocity"][steps - hold :])
-        return bool(self.task.holding(held).all())
+        if not self.task.success(states(self.task, columns, slice(-1, None)), np.array([steps]))[0]:
+            return False
+        return bool(self.task.holding(states(self.task, columns, slice(steps - hold, None))).all())
 
     def _keep(self, episode: RobotEpisode, counts: bool) -> RobotEpisode:
         """Durable first, then the books. Without a single step there is nothing to keep."""
         meta = episode.meta
         if meta.steps:
-            self.store.append(episode)
-            self.ledger.book(meta.purpose, meta.robot_s, meta.episode_id)
+            try:
+                self.store.append(episode)
+            finally:  # the time was spent, whatever became of the file
+                self._watch.book(meta.purpose, meta.robot_s, meta.episode_id, self._resting())
             if counts:
                 self._speed.count(meta.policy_run)
+        else:
+            self._watch.mark(self._resting())
         self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)
         return episode
 
-    def _prepare(self, random: KeyedRandom, world: int, episode: int) -> None:
+    def _prepare(self, start: State, random: KeyedRandom, world: int, episode: int) -> None:
         """Into the starting state, motors on."""
         if self.technician:
-            start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
             noise_seed = int(random.uniform("reality", world, episode, 1)[0, 0] * 2**53)
             self.technician.reset(start, noise_seed)
         self.robot.arm()

@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from robot.ledger import IN_USE
+
 Mode = Literal["shadow", "confirm_each", "confirm_episode", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)  # the most careful first
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 NO_LIMITS = (
     "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint "
@@ -31,10 +34,13 @@ class JointLimits(_Frozen):
     position: tuple[float, float] = Field(description="[low, high], m or rad; beyond it the robot is stopped")
     velocity: Positive = Field(description="m/s or rad/s; no effort that drives the joint faster")
     effort: Positive = Field(description="N or N m, never exceeded")
-    effort_rate: Positive = Field(description="N/s or N m/s; removing effort is never limited")
+    effort_rate: Positive | None = Field(
+        default=None, description="N/s or N m/s, where the motor takes efforts; removing effort is never limited"
+    )
     acceleration: Positive | None = Field(
         default=None,
-        description="m/s^2 or rad/s^2, as measured; no effort that adds to more (null: not watched)",
+        description="m/s^2 or rad/s^2. Of efforts: none that adds to more, as measured (null: not watched). Of "
+        "velocities: how fast a command may change",
     )
     jerk: Positive | None = Field(
         default=None, description="m/s^3 or rad/s^3 of a planned move (null: what robot.motion says)"
@@ -55,7 +61,7 @@ class ServoSettings(_Frozen):
     scale: float = Field(description="m or rad of the joint for one radian of the servo")
     zero_ticks: int = Field(default=0, description="encoder reading at joint position zero, of 4096 a revolution")
     effort_per_unit: Positive | None = Field(
-        default=None, description="N or N m of one unit of goal current (null: the servo only measures)"
+        default=None, description="N or N m of one unit of current (null: the servo only measures)"
     )
 
 
@@ -135,6 +141,9 @@ class RobotSettings(_Frozen):
         default=None,
         description="socket of who sets the starting state (null: the twin's own, or start as it stands)",
     )
+    tracker: Path | None = Field(
+        default=None, description="socket of what tracks the task's bodies, such as a camera (null: the twin's own)"
+    )
     twin: TwinSettings | None = Field(
         default_factory=TwinSettings, description="the stand-in for a robot without a port (null: none)"
     )
@@ -161,7 +170,15 @@ class RobotSettings(_Frozen):
     max_lateness_ms: Positive = Field(
         default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
     )
-    cost_per_hour: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    cost_per_hour_usd: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    budget_s: dict[str, NotNegative] = Field(
+        default_factory=dict,
+        description="robot seconds a run may spend on collection, evaluation, identification, reset, and in total; "
+        "nothing that would pass one begins (empty: no limit)",
+    )
+    budget_usd: NotNegative | None = Field(
+        default=None, description="what a run's robot time may cost, idle and stopped time included (null: no limit)"
+    )
     explore: float = Field(default=0.5, ge=0, description="scales the policy's own noise in collected episodes")
 
     @model_validator(mode="before")
@@ -170,6 +187,14 @@ class RobotSettings(_Frozen):
         if isinstance(data, dict) and not data.get("limits"):
             raise ValueError(NO_LIMITS)
         return data
+
+    @field_validator("budget_s")
+    @classmethod
+    def _purposes(cls, value: dict[str, float]) -> dict[str, float]:
+        for purpose in value:
+            if purpose not in (*IN_USE, "total"):
+                raise ValueError(f"{purpose}: no such budget; accepted are {', '.join(IN_USE)} and total")
+        return value
 
     @field_validator("workspace")
     @classmethod

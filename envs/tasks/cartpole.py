@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from envs.effects.command import DeadBand, Delay, Gain, Lag, Noise
+from envs.effects.disturbance import Pushes
 from envs.effects.sensor import Bias, Quantization, SensorNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Gravity, JointCoulomb, JointDamping, LinkMass, Scene
@@ -44,6 +45,7 @@ PARAMETERS = ParameterSpace(
             description="zero error of the pole encoder",
         ),
         Parameter("sensor.quantum_rad", "rad", 0.0, (0.0, 0.05), (0.0, 0.0), description="pole encoder resolution"),
+        Parameter("disturbance.push_n", "N", 0.0, (0.0, 10.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
     ]
 )
 
@@ -99,6 +101,10 @@ class Cartpole(Task):
             Bias("sensor.bias_rad", joint=1),
             Quantization("sensor.quantum_rad", joint=1),
         )
+
+    @property
+    def disturbances(self):
+        return (Pushes("disturbance.push_n", "cart", "x"),)
 
     def initial(self, uniform: np.ndarray) -> State:
         spread = (2.0 * uniform - 1.0) * np.array([0.1, 0.05, 0.1, 0.1])  # x, angle, and their rates
