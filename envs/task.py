@@ -149,7 +149,7 @@ class Task(ABC):
         return np.ones(len(state), bool)
 
     def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
-        """Forward kinematics for the robot's workspace box: (n, j) joints to (n, p, 3) m in the robot's base frame.
+        """Forward kinematics for the robot's workspace box: (n, j) joints to (n, p, 3) m in the task's frame.
 
         By default no points, and `robot.workspace` bounds nothing.
         """

@@ -17,6 +17,7 @@ from robot.safety import SafetyFilter
 from robot.settings import JointLimits, MotionSettings
 from robot.watchdog import Watchdog
 
+FOLLOW_PER_S = 2.0  # velocity for each unit of position error, where motors take velocities
 AT_REST = 0.1  # m/s or rad/s: slower counts as arrived
 
 
@@ -82,7 +83,7 @@ def move(
     motion: MotionSettings,
     interrupted: Callable[[], str],
 ) -> Moved:
-    """Drive an armed robot along a plan with a position servo on efforts, through the filter.
+    """Drive an armed robot along a plan with a position servo on efforts or velocities, through the filter.
 
     `target` maps the actuated joints' positions now to where they shall go. The motors are left as they are.
     """
@@ -111,8 +112,12 @@ def move(
             reference, speed, _ = plan.at((done.steps + 1) * period_s)
             behind = reference - seen.joint_position[rows]
             summed += behind * period_s
-            effort = motion.stiffness * behind + motion.damping * (speed - seen.joint_velocity[rows])
-            filtered = safety.filter(effort + motion.integral * summed, seen, time.monotonic())
+            if spec.takes == "velocity":
+                command = speed + FOLLOW_PER_S * behind
+            else:
+                command = motion.stiffness * behind + motion.damping * (speed - seen.joint_velocity[rows])
+                command += motion.integral * summed
+            filtered = safety.filter(command, seen, time.monotonic())
             sent = robot.command(filtered.command)
             if watchdog:
                 watchdog.feed()

@@ -65,11 +65,12 @@ class Moves(ABC):
 
     def jog(self, joint: str, by: float, operator: str) -> Moved:
         """Move one actuated joint by so many m or rad, as `home` does."""
-        if joint not in self.task.actuated:
-            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(self.task.actuated)}")
+        actuated = self.robot.spec.actuated
+        if joint not in actuated:
+            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(actuated)}")
         if not operator.strip():
             raise RobotError("jog: no operator given; accepted is the name of who moves the robot")
-        change = np.array([by if name == joint else 0.0 for name in self.task.actuated])
+        change = np.array([by if name == joint else 0.0 for name in actuated])
         return self._drive(f"jog {joint} by {by:g}", self._plan(lambda at: at + change), operator)
 
     def excite(
@@ -134,5 +135,5 @@ class Moves(ABC):
     def _home(self) -> np.ndarray:
         """(u,) where home is, m or rad."""
         home = self.settings.home or {}
-        limits = self.robot.spec.limits
-        return np.array([home.get(name, sum(limits[name].position) / 2) for name in self.task.actuated])
+        spec = self.robot.spec
+        return np.array([home.get(name, sum(spec.limits[name].position) / 2) for name in spec.actuated])

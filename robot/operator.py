@@ -37,7 +37,7 @@ def _describe(session: RobotSession) -> dict[str, Any]:
         "question": confirm.pending(session.state_dir),
         "episodes": len(session.store),
         "seconds": session.ledger.totals(),
-        "actuated": list(session.task.actuated),
+        "actuated": list(session.robot.spec.actuated),
         "timing": session.timing,
     }
 
