@@ -331,6 +331,8 @@ def _conclude(experiment: Experiment, run_dir: Path, result: Any, own_folder: bo
         updates=metrics["progress"]["updates"],
         robot_s={k: metrics["robot"][f"{k}_s"] for k in ("collection", "evaluation")},
         robot_episodes=metrics["robot"]["episodes"],
+        robot_ledger=metrics["robot"]["ledger"],
+        budgets_spent=metrics["robot"]["budgets_spent"],
         stages=metrics["stages"],
         final=metrics["final"],
     )

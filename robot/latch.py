@@ -70,19 +70,29 @@ class Latch:
         durable.write(self._mark, json.dumps({"who": who, "at": time.time()}).encode())
 
     def close(self) -> None:
-        """The session ends in order."""
-        self._mark.unlink(missing_ok=True)
+        """The session ends in order. A stop that could not be written is left to the mark, which is one as well."""
+        if not self._reason or self._stop.exists():
+            self._mark.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def stop(self, reason: str, kind: str = "unsafe") -> None:
-        """Latch; the first reason stays. Durable on return."""
-        durable.append_line(self._log, {"at": time.time(), "event": "stop", "reason": reason, "kind": kind})
+        """Latch; the first reason stays. Durable on return.
+
+        Never raises: a stop that cannot be written is latched all the same, says so, and the next session comes up
+        stopped, because this one is never closed in order.
+        """
         if not self._reason:
             self._reason, self._kind = reason, kind
-            record = {"reason": reason, "kind": kind, "at": time.time()}
-            durable.write(self._stop, json.dumps(record).encode())
+        record = {"reason": self._reason, "kind": self._kind, "at": time.time()}
+        line = {"at": time.time(), "event": "stop", "reason": reason, "kind": kind}
+        try:
+            if not self._stop.exists():
+                durable.write(self._stop, json.dumps(record).encode())
+            durable.append_line(self._log, line)
+        except OSError as error:
+            self._reason += f" (and {self._directory} cannot be written: {error.strerror or error})"
 
     def note(self, event: str, **details: Any) -> None:
         """A line in the safety log that changes nothing: moves outside episodes, and who agreed to what."""

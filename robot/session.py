@@ -20,7 +20,7 @@ from robot.confirm import Confirmer
 from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
 from robot.latch import Latch
-from robot.ledger import Ledger
+from robot.ledger import Ledger, Stopwatch
 from robot.motion import Moved
 from robot.moves import Moves
 from robot.operator import handlers
@@ -36,6 +36,7 @@ from robot.twin.process import TwinProcess
 from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
 
+BOOK_EVERY_S = 60.0  # how much idle time the death of the program may leave unbooked
 TIMING_FILE = "timing.jsonl"  # in real time, the clock of each episode
 
 Purpose = Literal["collection", "evaluation"]
@@ -81,6 +82,7 @@ class RobotSession(Moves):
             workspace=Workspace(settings.workspace, task.workspace_points),
         )
         self._speed = SpeedBook(self.state_dir / "reduced_speed.json", settings.reduced_speed)
+        self._watch = Stopwatch(ledger, spec.realtime)
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
         self._confirmer = Confirmer(self.state_dir, settings.confirmation_timeout_s)
@@ -109,6 +111,7 @@ class RobotSession(Moves):
         self._connected = True
         if self.robot.spec.realtime and self._watchdog is None:
             self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
+        self._watch.mark(self._resting())
         if self._desk is None:
             self._desk = Desk(self.state_dir, handlers(self))
 
@@ -126,9 +129,24 @@ class RobotSession(Moves):
             self.technician.close()
         if self._twin:
             self._twin.close()
+        with suppress(RobotError):  # there is nobody left to tell
+            self._watch.mark("")
+            self.ledger.flush()
         if self._opened:
             self._latch.close()
             self._opened = False
+
+    def tick(self, at_least_s: float = BOOK_EVERY_S) -> None:
+        """To be called now and then while nothing else is: books idle and stopped time before it gets long."""
+        if self._turn.acquire(blocking=False):
+            try:
+                with suppress(RobotError):  # it is kept, and written with the next episode
+                    self._watch.mark(self._resting(), at_least_s)
+            finally:
+                self._turn.release()
+
+    def _resting(self) -> str:
+        return "stopped" if self._latch.reason else "idle"
 
     def status(self) -> Status:
         """Cheap: the latch first, then what the driver knows."""
@@ -154,6 +172,7 @@ class RobotSession(Moves):
             return self.robot.hold()
         finally:
             self._latch.stop(reason)
+            self.tick()
 
     def recover(self, operator: str) -> None:
         """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
@@ -176,6 +195,7 @@ class RobotSession(Moves):
             self.robot.recover(operator)
         self._latch.recover(operator)
         self._interrupted, self._late = "", False
+        self.tick()
 
     def revive_twin(self) -> bool:
         """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if done.
@@ -211,12 +231,13 @@ class RobotSession(Moves):
 
         `mode` may ask for more care than the settings, never for less. In shadow mode nothing is sent, nobody is
         asked to prepare the robot, and the episode is void. Raises RobotError while the robot is stopped or not
-        connected, when the policy does not fit the task, or when a person says no. A fault on the way is not
-        raised: it ends the episode with `meta.stop`. An episode that ends before its first step has no rows and
-        is not stored.
+        connected, when the policy does not fit the task, or when a person says no, and BudgetSpent where the ledger
+        does not allow for the longest it may take. A fault on the way is not raised: it ends the episode with
+        `meta.stop`. An episode that ends before its first step has no rows and is not stored.
         """
         with self._turn:
             self._check(policy)
+            self.ledger.afford(self.longest_s(purpose))
             mode = self.mode(mode)
             what = f"{purpose} episode {len(self.store)} with policy version {policy.version}"
             if mode == "confirm_episode":
@@ -225,10 +246,14 @@ class RobotSession(Moves):
             noise = self._noise(random, world, episode) if purpose == "collection" else None
             self._clock.start()
             try:
-                recording = self._fly(policy, noise, random, world, episode, mode)
-                robot_s = self._clock.elapsed_s
-            finally:
-                held = self._release() if mode != "shadow" else ""
+                try:
+                    recording = self._fly(policy, noise, random, world, episode, mode)
+                    robot_s = self._clock.elapsed_s
+                finally:
+                    held = self._release() if mode != "shadow" else ""
+            except BaseException:  # Ctrl-C among them
+                self._watch.book(purpose, self._clock.elapsed_s, "an episode that was not kept", self._resting())
+                raise
             stop, link = self._judge(recording, held)
             if stop and (mode != "shadow" or self._interrupted):
                 self._latch.stop(stop, "link" if link else "unsafe")
@@ -254,6 +279,11 @@ class RobotSession(Moves):
                 overruns=self._clock.overruns,
             )
             return self._keep(RobotEpisode(meta, columns), counts=mode != "shadow")
+
+    def longest_s(self, purpose: Purpose) -> dict[str, float]:
+        """Robot seconds that one episode may take, by what they would be booked under."""
+        flight = {purpose: self.task.max_steps * self.task.control_period_s}
+        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
 
     def _noise(self, random: KeyedRandom, world: int, episode: int) -> np.ndarray:
         steps = np.arange(self.task.max_steps)
@@ -288,6 +318,7 @@ class RobotSession(Moves):
             moved = self._move(self._plan(lambda at: self._home()), "home")
             if moved.stop:
                 return Recording(stop=moved.stop, link=moved.link)
+        self._watch.mark("reset")
         self._safety.reset(self._speed.scale(policy.run))
         start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
         try:
@@ -331,10 +362,14 @@ class RobotSession(Moves):
         """Durable first, then the books. Without a single step there is nothing to keep."""
         meta = episode.meta
         if meta.steps:
-            self.store.append(episode)
-            self.ledger.book(meta.purpose, meta.robot_s, meta.episode_id)
+            try:
+                self.store.append(episode)
+            finally:  # the time was spent, whatever became of the file
+                self._watch.book(meta.purpose, meta.robot_s, meta.episode_id, self._resting())
             if counts:
                 self._speed.count(meta.policy_run)
+        else:
+            self._watch.mark(self._resting())
         self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)

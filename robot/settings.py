@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from robot.ledger import IN_USE
+
 Mode = Literal["shadow", "confirm_each", "confirm_episode", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)  # the most careful first
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 NO_LIMITS = (
     "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint "
@@ -185,7 +188,15 @@ class RobotSettings(_Frozen):
     max_lateness_ms: Positive = Field(
         default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
     )
-    cost_per_hour: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    cost_per_hour_usd: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    budget_s: dict[str, NotNegative] = Field(
+        default_factory=dict,
+        description="robot seconds a run may spend on collection, evaluation, identification, reset, and in total; "
+        "nothing that would pass one begins (empty: no limit)",
+    )
+    budget_usd: NotNegative | None = Field(
+        default=None, description="what a run's robot time may cost, idle and stopped time included (null: no limit)"
+    )
     explore: float = Field(default=0.5, ge=0, description="scales the policy's own noise in collected episodes")
 
     @model_validator(mode="before")
@@ -194,6 +205,14 @@ class RobotSettings(_Frozen):
         if isinstance(data, dict) and not data.get("limits"):
             raise ValueError(NO_LIMITS)
         return data
+
+    @field_validator("budget_s")
+    @classmethod
+    def _purposes(cls, value: dict[str, float]) -> dict[str, float]:
+        for purpose in value:
+            if purpose not in (*IN_USE, "total"):
+                raise ValueError(f"{purpose}: no such budget; accepted are {', '.join(IN_USE)} and total")
+        return value
 
     @field_validator("workspace")
     @classmethod

@@ -6,6 +6,8 @@ both and their rates, and takes a horizontal force on the cart.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from envs.effects.command import DeadBand, Delay, Gain, Lag, Noise
@@ -63,6 +65,7 @@ class Cartpole(Task):
     frame_scale = np.array([1.5, 4.0, 1.0, 0.5, 1.0], np.float32)
     parameters = PARAMETERS
     adr_thresholds = (0.5, 0.9)  # episode success
+    rest = (0.0, math.pi)  # the pole hangs
 
     @property
     def scene(self) -> Scene:
