@@ -51,8 +51,7 @@ class Campaign:
         self._looks = Looks(experiment.evaluation, evaluations)
         self.machine = StageMachine(experiment.stages)
         self.schedule = RoundSchedule(experiment.rounds, task.max_steps * task.control_period_s)
-        start = Ranges.from_dict(task.parameters, experiment.randomization.ranges)
-        self.rule = AdrRule(start, experiment.randomization.adr, task.adr_thresholds)
+        self.rule = AdrRule(experiment.ranges(), experiment.adr(), task.adr_thresholds)
         self.ranges = self.rule.start
         self.buffers: dict[str, dict[str, list[float]]] = {}
         self.rows: list[StageRow] = []
@@ -94,7 +93,7 @@ class Campaign:
 
     @property
     def randomization(self) -> Randomization:
-        return Randomization(self.ranges.version, self.ranges.to_dict(), self.dr_strength)
+        return Randomization.of(self.ranges, self.dr_strength)
 
     def fraction(self, updates: int) -> float:
         return self.machine.fraction(updates)
@@ -111,7 +110,7 @@ class Campaign:
     def set_ranges(self, version: int, intervals: dict[str, list[float]], cleared: list[list[str]]) -> int:
         """Take newer ranges and empty the buffers they were decided on. Returns the version now in use."""
         if version >= self.ranges.version:
-            self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+            self.ranges = Ranges.from_dict(self.ranges.space, intervals, version)
             for name, side in cleared:
                 self.buffers.get(name, {}).pop(side, None)
         return self.ranges.version
@@ -127,6 +126,7 @@ class Campaign:
             self._hear_evaluation(tag, evaluation)
         for order, report in self._robot.poll():
             yield from self._hear_robot(order, report)
+        self._mind_budget()
         self._mind_robot()
         self._choose()
 
@@ -137,6 +137,7 @@ class Campaign:
                 yield from self._hear_robot(order, report)
             for tag, evaluation in self._evaluations.poll():
                 self._hear_evaluation(tag, evaluation)
+            self._mind_budget()
             self._mind_robot()
             if not self._choose():
                 return
@@ -172,10 +173,11 @@ class Campaign:
             column = lambda key: np.array([e[key] for e in flight.episodes])  # noqa: E731
             real = Outcomes(column("success"), column("episode_return"), column("steps"), column("world"))
             self._measured[flight.tag].real = real
+            self._measured[flight.tag].note = report.note
             self._publish(flight.tag)
-        elif flight.tag in self._measured:  # the robot only watched
+        elif flight.tag in self._measured:
             row = self._measured[flight.tag]
-            row.wants_real, row.note = False, "the robot was in shadow mode"
+            row.wants_real, row.note = False, report.note
             self._publish(flight.tag)
 
     def _publish(self, tag: str) -> None:
@@ -191,6 +193,16 @@ class Campaign:
             version = self._blocks["real"].get("version", 0) + 1
             self._blocks["real"] = {**row.real.block(), "updates": row.updates, "version": version}
             self._gap = row.gap
+
+    def _mind_budget(self) -> None:
+        """What the robot's own budgets allow is all that is asked for from now on; training goes on without."""
+        flown = {flight.request.id: len(flight.episodes) for flight in self._flights.values()}
+        self.schedule.heard(self._robot.status.get("left_s", {}), flown)
+
+    @property
+    def _refused(self) -> dict[str, str]:
+        """By purpose, the sentence of a robot budget that is spent."""
+        return self._robot.status.get("refused", {})
 
     def _mind_robot(self) -> None:
         """At the end of a run, do not wait for ever for a robot that is stopped or out of reach."""
@@ -212,7 +224,8 @@ class Campaign:
         flown = [row for row in self.rows if row.real is not None]
         best = max(flown, key=_merit) if flown else self.rows[-1]
         request = self.schedule.final(self.machine.index, best.updates) if self._robot.exists else None
-        self.final = replace(best, first_world=FINAL_WORLD, sim=None, real=None, gap={}, why="", note="")
+        note = "" if request else self._refused.get("evaluation", "")
+        self.final = replace(best, first_world=FINAL_WORLD, sim=None, real=None, gap={}, why="", note=note)
         self.final.wants_real = request is not None
         self.final.episodes = request.episodes if request else self._experiment.rounds.final_episodes or best.episodes
         self._measure("final", self.final, request)
@@ -272,6 +285,7 @@ class Campaign:
             episodes=request.episodes if request else self._experiment.evaluation.episodes,
             first_world=GATE_WORLD,
             wants_real=request is not None,
+            note="" if request else self._refused.get("evaluation", ""),
         )
 
     def _measure(self, tag: str, row: StageRow, request: RoundRequest | None) -> None:
@@ -330,6 +344,7 @@ class Campaign:
                 "state": status["state"],
                 "reason": status["reason"],
                 "ledger": status.get("ledger", {}),
+                "budgets_spent": self._refused,
                 "collection_s": self.schedule.spent_s["collection"],
                 "evaluation_s": self.schedule.spent_s["evaluation"],
                 "episodes": self._episodes,
@@ -371,7 +386,7 @@ class Campaign:
         self.machine.set_state(state["machine"])
         self.schedule.set_state(state["schedule"])
         intervals, version = state["ranges"]["intervals"], state["ranges"]["version"]
-        self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+        self.ranges = Ranges.from_dict(self.ranges.space, intervals, version)
         for tag, row in self._measured.items():  # evaluations in simulation were lost with the process
             if row.sim is None:
                 self._ask_nominal(tag, row)

@@ -48,14 +48,16 @@ def ledger(
     run_dir: RUN,
     as_json: Annotated[bool, typer.Option("--json", help="Print the totals as JSON and nothing else.")] = False,
 ) -> None:
-    """Print where the robot's seconds went, by purpose, and what they cost."""
+    """Print where the robot's seconds went, by purpose, what they cost, and what is left of each budget."""
+    from pipeline import run
     from robot.interface import RobotError
-    from robot.ledger import PURPOSES, entries
+    from robot.ledger import PURPOSES, Ledger, entries
 
-    path = run_dir / "robot" / "ledger.jsonl"
+    path = run_dir / run.ROBOT_DIR / "ledger.jsonl"
     if not path.exists():
         raise RobotError(f"{path} does not exist; accepted is the folder of a run that used a robot")
-    lines = entries(path)
+    robot, lines = run.read_run(run_dir).robot, entries(path)
+    left = Ledger(path, robot.cost_per_hour_usd, robot.budget_s, robot.budget_usd).budget_left()
     order = [*PURPOSES, *sorted({purpose for purpose, _, _ in lines} - set(PURPOSES))]
     rows = [
         (name, len(own), sum(seconds for seconds, _ in own), sum(cost for _, cost in own))
@@ -64,12 +66,15 @@ def ledger(
     ]
     total = ("total", len(lines), sum(row[2] for row in rows), sum(row[3] for row in rows))
     if as_json:
-        answer = {name: {"bookings": n, "seconds": seconds, "cost": cost} for name, n, seconds, cost in (*rows, total)}
-        typer.echo(json.dumps(answer))
+        keys = ("bookings", "seconds", "cost_usd")
+        answer = {name: dict(zip(keys, numbers, strict=True)) for name, *numbers in (*rows, total)}
+        typer.echo(json.dumps({**answer, "budget_left": left}))
         return
-    typer.echo(f"{'':16}{'bookings':>10}{'seconds':>12}{'cost':>10}")
+    typer.echo(f"{'':16}{'bookings':>10}{'seconds':>12}{'cost, USD':>12}{'budget left, s':>16}")
     for name, n, seconds, cost in (*rows, total):
-        typer.echo(f"{name:16}{n:10}{seconds:12.1f}{cost:10.2f}")
+        typer.echo(f"{name:16}{n:10}{seconds:12.1f}{cost:12.2f}" + (f"{left[name]:16.1f}" if name in left else ""))
+    if "usd" in left:
+        typer.echo(f"{left['usd']:.2f} of {robot.budget_usd:g} USD are left.")
 
 
 def export_lerobot(

@@ -48,13 +48,17 @@ def build_summary(
     robot_episodes: int,
     stages: Sequence[Mapping[str, Any]],
     final: Mapping[str, Any],
+    robot_ledger: Mapping[str, float] | None = None,
+    budgets_spent: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
 
     `stages` are rows of finished stages, `final` the blocks `sim`, `real` and `gap` of the policy
     that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and
-    `evaluation`. Versions default to those installed. A block that was not measured is {}.
+    `evaluation`, `robot_ledger` all that the run's ledger has, and `budgets_spent` a sentence for each purpose that the
+    robot's budgets allow no more of: from then on the run was one of simulation. Versions default to those installed.
+    A block that was not measured is {}.
     """
     return _plain(
         {
@@ -66,10 +70,12 @@ def build_summary(
             "updates": updates,
             "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ("collection", "evaluation")},
             "robot_episodes": robot_episodes,
+            "robot_ledger": dict(robot_ledger or {}),
+            "budgets_spent": dict(budgets_spent or {}),
             "stages": [_row(row) for row in stages],
             "final": {
                 **measured(final.get("sim"), final.get("real"), final.get("gap")),
-                **{key: final[key] for key in ("stage", "updates") if key in final},
+                **{key: final[key] for key in ("stage", "updates", "note") if key in final},
             },
             "versions": installed_versions() if versions is None else dict(versions),
         }
@@ -135,7 +141,8 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title=" · ".join(head),
         caption=f"robot: {seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating, "
-        f"{summary['robot_episodes']} episodes · success with 95 % intervals · gap = simulation - robot",
+        f"{summary['robot_episodes']} episodes · success with 95 % intervals · gap = simulation - robot"
+        + "".join(f"\n{purpose} went on in simulation: {why}" for purpose, why in summary["budgets_spent"].items()),
     )
     for name in ("stage", "sim_ratio", "dr_strength", "ranges"):
         table.add_column(name, justify="left" if name == "stage" else "right")

@@ -41,6 +41,7 @@ class RoundReport:
     round_id: str
     episodes: list[dict[str, Any]]  # `meta` of each, and `columns` of collected ones
     finished: bool
+    note: str = ""  # why it ended without having flown what was asked for
 
 
 class RobotLink:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -105,10 +105,16 @@ class RoundSchedule:
         self.episode_s = episode_s
         self.spent_s: dict[str, float] = {"collection": 0.0, "evaluation": 0.0}
         self.open: dict[int, RoundRequest] = {}
+        self._left_s: dict[str, float] = {}  # that the robot's own budgets allow, as last heard
+        self._flown: dict[int, int] = {}  # episodes of the open rounds, as of then
         self._next_id = 0
         self._next_world = 0  # of collection
         self._stage_asked = 0  # episodes of collection asked for in the present visit of a stage
         self._evaluated_at: int | None = None
+
+    def heard(self, left_s: Mapping[str, float], flown: Mapping[int, int]) -> None:
+        """Robot seconds that the robot's own budgets still allow by purpose, and episodes flown of each open round."""
+        self._left_s, self._flown = dict(left_s), dict(flown)
 
     def enter_stage(self) -> None:
         """Begin a new visit of a stage: its collection starts over."""
@@ -181,12 +187,13 @@ class RoundSchedule:
         return any(r.purpose == purpose for r in self.open.values())
 
     def _affordable(self, purpose: Purpose, limit_s: float | None, reserve_s: float = 0.0) -> int:
-        """How many more whole episodes the limit allows, after those under way."""
-        if limit_s is None:
-            return 2**31
-        under_way = sum(r.episodes for r in self.open.values() if r.purpose == purpose) * self.episode_s
+        """How many more whole episodes the run's limit and the robot's budgets allow, after those under way."""
+        own = [r for r in self.open.values() if r.purpose == purpose]
+        asked, flown = sum(r.episodes for r in own), sum(self._flown.get(r.id, 0) for r in own)
+        limit = inf if limit_s is None else limit_s - self.spent_s[purpose] - asked * self.episode_s
+        budget = self._left_s.get(purpose, inf) - (asked - flown) * self.episode_s
         # With a millionth of an episode to spare, or rounding keeps 18 episodes of 10 s out of 180 s.
-        return int((limit_s - reserve_s - self.spent_s[purpose] - under_way) / self.episode_s + 1e-6)
+        return int(min((min(limit, budget) - reserve_s) / self.episode_s + 1e-6, 2**31))
 
     def _evaluation(
         self,

@@ -25,7 +25,7 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     """{real, sim, gap} of `episodes` episodes from the same starts as the final evaluation of a run.
 
-    Raises RobotError when the robot cannot be used or stops on the way.
+    Raises RobotError when the robot cannot be used, stops on the way, or has no budget left for so many episodes.
     """
     sim = _simulate(experiment, policy, episodes)
     real = _fly(experiment, policy, episodes, state_dir, console)
@@ -35,7 +35,7 @@ def evaluate_policy(
 
 def _simulate(experiment: Experiment, policy: bytes, episodes: int) -> Outcomes:
     evaluator = Evaluator(experiment.task, min(episodes, 50), evaluation_seed(experiment.seed))
-    nominal = Randomization(0, {}, 0.0)
+    nominal = Randomization.of(experiment.ranges(), 0.0)
     try:
         done = evaluator.run(policy, 0, Scenario("nominal", episodes, FINAL_WORLD, nominal))
     finally:
@@ -49,6 +49,7 @@ def _fly(experiment: Experiment, policy: bytes, episodes: int, state_dir: Path, 
     round_id = f"evaluate/{time.time():.3f}"
     columns = (TextColumn("robot episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
+        session.ledger.afford({name: s * episodes for name, s in session.longest_s("evaluation").items()})
         with Progress(*columns, console=console, transient=True) as progress:
             bar = progress.add_task("", total=episodes)
             while len(metas) < episodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,28 @@ def write(path: Path, data: bytes) -> None:
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Add one JSON object to a file of lines; durable on return."""
+    append_lines(path, [record])
+
+
+def append_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Add JSON objects to a file of lines: all of them, durable on return, or none, with OSError."""
+    if not records:
+        return
     new = not path.exists()
-    with open(path, "ab+") as file:
+    text = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+    with open(path, "ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":  # a crash cut the last line short: keep it apart
-                file.write(b"\n")
-        file.write(json.dumps(record).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":  # a crash cut the last line short: keep it apart
+                    text = b"\n" + text
+            while text:
+                text = text[file.write(text) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
     if new:
         sync_directory(path.parent)
 

@@ -141,15 +141,16 @@ def excite(
     safety: SafetyFilter,
     clock: Clock,
     watchdog: Watchdog | None,
-    command: Callable[[int], np.ndarray],
-    heard: Callable[[int, float, Observation], None],
+    command: Callable[[int, Observation], np.ndarray],
+    heard: Callable[[int, float, Observation, np.ndarray], None],
     steps: int,
     interrupted: Callable[[], str],
 ) -> Moved:
-    """Send `command(k)` (u,) through the filter for `steps` periods: for measuring how the robot responds.
+    """Send `command(k, seen)` (u,) through the filter for `steps` periods: for measuring how the robot responds.
 
-    `heard(k, time_s, observation)` gets what was measured after command k, with the time since the first command:
-    of the wall clock in real time, of whole periods in lockstep. The motors are left as they are.
+    `heard(k, time_s, observation, sent)` gets what was measured after command k, of which (u,) was sent, with the time
+    since the first command: of the wall clock in real time, of whole periods in lockstep. The motors are left as they
+    are.
     """
     done = Moved()
     period_s = 1.0 / robot.spec.control_hz
@@ -164,7 +165,7 @@ def excite(
             done.stop = done.stop or interrupted()
             if done.stop:
                 break
-            filtered = safety.filter(command(k), seen, time.monotonic())
+            filtered = safety.filter(command(k, seen), seen, time.monotonic())
             sent = robot.command(filtered.command)
             began_s = sent.sent_s if k == 0 else began_s
             if watchdog:
@@ -174,7 +175,8 @@ def excite(
             clock.wait()
             seen = robot.observe()
             done.steps += 1
-            heard(k, seen.captured_s - began_s if robot.spec.realtime else done.steps * period_s, seen)
+            at_s = seen.captured_s - began_s if robot.spec.realtime else done.steps * period_s
+            heard(k, at_s, seen, sent.command)
             done.stop = safety.unsafe(seen)
     except RobotFault as fault:
         done.stop, done.link = str(fault), fault.link

@@ -12,8 +12,8 @@ from envs.task import State, Task
 from robot.clock import Clock, urgent
 from robot.interface import Observation, Robot, RobotError, RobotFault
 from robot.latch import Latch
-from robot.ledger import Ledger
-from robot.motion import Moved, excite, move
+from robot.ledger import Ledger, Stopwatch
+from robot.motion import Moved, Plan, excite, move
 from robot.rollout import Recording
 from robot.safety import SafetyFilter
 from robot.settings import RobotSettings
@@ -31,6 +31,7 @@ class Moves(ABC):
     task: Task
     settings: RobotSettings
     ledger: Ledger
+    _watch: Stopwatch
     technician: Technician | None
     _latch: Latch
     _safety: SafetyFilter
@@ -48,6 +49,10 @@ class Moves(ABC):
         """Raise RobotError unless the robot may move now."""
 
     @abstractmethod
+    def _resting(self) -> str:
+        """What time is spent on while nothing moves."""
+
+    @abstractmethod
     def _release(self) -> str:
         """Motors off; returns what went wrong with that."""
 
@@ -58,8 +63,8 @@ class Moves(ABC):
     def home(self, operator: str = "") -> Moved:
         """Drive the actuated joints to `settings.home` (default: the middle of their range); motors off afterwards.
 
-        A jerk-limited plan at reduced speed, through the filter. Raises RobotError while the robot is stopped or
-        in shadow mode; a fault on the way is a stop, in the result and latched.
+        A jerk-limited plan at reduced speed, through the filter. Raises RobotError while the robot is stopped, in
+        shadow mode, or without budget; a fault on the way is a stop, in the result and latched.
         """
         return self._drive("home", self._plan(lambda at: self._home()), operator)
 
@@ -75,20 +80,24 @@ class Moves(ABC):
 
     def excite(
         self,
-        command: Callable[[int], np.ndarray],
-        heard: Callable[[int, float, Observation], None],
+        command: Callable[[int, Observation], np.ndarray],
+        heard: Callable[[int, float, Observation, np.ndarray], None],
         steps: int,
         start: State | None = None,
         noise_seed: int = 0,
         what: str = "excitation",
+        purpose: str = "identification",
     ) -> Moved:
-        """Send `command(k)` for `steps` periods as `robot.motion.excite` does, at reduced speed, booked and logged.
+        """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
-        Where there is a technician, `start` is set first. Raises RobotError as `home` does, and when it ended early.
+        Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
+        `home` does, and when it ended early.
         """
+        self.ledger.afford({purpose: steps * self.task.control_period_s})
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
-        moved = self._drive(what, lambda common, stop: excite(*common, command, heard, steps, stop), "")
+        motion: Motion = lambda common, stop: excite(*common, command, heard, steps, stop)  # noqa: E731
+        moved = self._drive(what, motion, "", purpose)
         if moved.stop:
             raise RobotError(f"{what}: stopped: {moved.stop}")
         return moved
@@ -96,7 +105,18 @@ class Moves(ABC):
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
-    def _drive(self, what: str, motion: Motion, operator: str) -> Moved:
+    def longest_s(self, purpose: str) -> dict[str, float]:
+        """Robot seconds that one episode may take, by what they would be booked under."""
+        flight = {purpose: self.task.max_steps * self.task.control_period_s}
+        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
+
+    def _longest_move_s(self) -> float:
+        """From one end of the limits to the other, and until it has arrived."""
+        spec, motion = self.robot.spec, self.settings.motion
+        low, high = np.array([spec.limits[name].position for name in spec.actuated]).T
+        return Plan(low, high, spec.actuated, spec.limits, motion).duration_s + motion.patience_s
+
+    def _drive(self, what: str, motion: Motion, operator: str, purpose: str = "reset") -> Moved:
         """A planned move on its own: checked, booked and logged."""
         if not self._turn.acquire(blocking=False):
             raise RobotError(f"{what}: an episode is under way; hold the robot or wait for its end")
@@ -104,15 +124,19 @@ class Moves(ABC):
             self._check()
             if self.settings.confirmation == "shadow":
                 raise RobotError(f"{what}: the robot is in shadow mode, and nothing is sent; accepted is another mode")
-            moved = self._move(motion, what, operator)
+            if purpose == "reset":
+                self.ledger.afford({purpose: self._longest_move_s()})
+            moved = self._move(motion, what, operator, purpose)
             if moved.stop:
                 self._latch.stop(moved.stop, "link" if moved.link else "unsafe")
             return moved
         finally:
             self._turn.release()
 
-    def _move(self, motion: Motion, what: str, operator: str = "") -> Moved:
+    def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
+        if self.robot.spec.takes == "thrust":
+            raise RobotError(f"{what}: {self.task.name} flies, and only a policy holds it up; accepted is an episode")
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
         moved = Moved()
@@ -123,11 +147,11 @@ class Moves(ABC):
                 moved = motion(common, lambda: self.interrupted)
         except RobotFault as fault:
             moved.stop, moved.link = str(fault), fault.link
-        finally:
+        finally:  # also where a person pressed Ctrl-C: the robot is held, and its time was spent
             seconds = self._clock.elapsed_s
             held = self._release()
+            self._watch.book(purpose, seconds, what, self._resting())
         moved.stop, moved.link = self._judge(moved, held)
-        self.ledger.book("reset", seconds, what)
         details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
         self._latch.note("move", what=what, operator=operator, **details)
         return moved

@@ -54,7 +54,7 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
             settings,
             EpisodeStore(directory / "episodes"),
             SocketTechnician(settings.technician) if settings.technician else None,
-            Ledger(directory / "ledger.jsonl", settings.cost_per_hour),
+            Ledger(directory / "ledger.jsonl", settings.cost_per_hour_usd, settings.budget_s, settings.budget_usd),
             state_dir,
             twin,
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +20,7 @@ from robot.confirm import Confirmer
 from robot.episodes import EpisodeMeta, EpisodeStore, RobotEpisode
 from robot.interface import Held, Robot, RobotError, RobotFault, Status
 from robot.latch import Latch
-from robot.ledger import Ledger
+from robot.ledger import Ledger, Stopwatch
 from robot.motion import Moved
 from robot.moves import Moves
 from robot.operator import handlers
@@ -29,10 +31,12 @@ from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
+from robot.thrust_filter import ThrustFilter
 from robot.twin.process import TwinProcess
 from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
 
+BOOK_EVERY_S = 60.0  # how much idle time the death of the program may leave unbooked
 TIMING_FILE = "timing.jsonl"  # in real time, the clock of each episode
 
 Purpose = Literal["collection", "evaluation"]
@@ -64,7 +68,11 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
+        kind: Callable[..., SafetyFilter] = SafetyFilter
+        if spec.takes == "velocity":
+            kind = VelocityFilter
+        elif spec.takes == "thrust":
+            kind = partial(ThrustFilter, rotors=settings.rotors)
         self._safety = kind(
             spec.limits,
             task.joints,
@@ -74,12 +82,14 @@ class RobotSession(Moves):
             workspace=Workspace(settings.workspace, task.workspace_points),
         )
         self._speed = SpeedBook(self.state_dir / "reduced_speed.json", settings.reduced_speed)
+        self._watch = Stopwatch(ledger, spec.realtime)
         self._clock = Clock(task.control_period_s, robot.spec.realtime)
         self._watchdog: Watchdog | None = None
         self._confirmer = Confirmer(self.state_dir, settings.confirmation_timeout_s)
         self._desk: Desk | None = None
         self._turn = threading.RLock()  # whoever moves the robot, or brings it back after a stop
         self.timing: dict[str, Any] = {}  # of the last episode
+        self.last: RobotEpisode | None = None
         self._connected = self._opened = False
         self._interrupted = ""  # why another thread took the motors away
         self._late = False  # that was the watchdog
@@ -102,6 +112,7 @@ class RobotSession(Moves):
         self._connected = True
         if self.robot.spec.realtime and self._watchdog is None:
             self._watchdog = Watchdog(self.settings.watchdog_ms / 1e3, self._expired)
+        self._watch.mark(self._resting())
         if self._desk is None:
             self._desk = Desk(self.state_dir, handlers(self))
 
@@ -119,9 +130,24 @@ class RobotSession(Moves):
             self.technician.close()
         if self._twin:
             self._twin.close()
+        with suppress(RobotError):  # there is nobody left to tell
+            self._watch.mark("")
+            self.ledger.flush()
         if self._opened:
             self._latch.close()
             self._opened = False
+
+    def tick(self, at_least_s: float = BOOK_EVERY_S) -> None:
+        """To be called now and then while nothing else is: books idle and stopped time before it gets long."""
+        if self._turn.acquire(blocking=False):
+            try:
+                with suppress(RobotError):  # it is kept, and written with the next episode
+                    self._watch.mark(self._resting(), at_least_s)
+            finally:
+                self._turn.release()
+
+    def _resting(self) -> str:
+        return "stopped" if self._latch.reason else "idle"
 
     def status(self) -> Status:
         """Cheap: the latch first, then what the driver knows."""
@@ -147,6 +173,7 @@ class RobotSession(Moves):
             return self.robot.hold()
         finally:
             self._latch.stop(reason)
+            self.tick()
 
     def recover(self, operator: str) -> None:
         """The only way out of a stop: a person looked, and says who. Raises RobotError if the cause stays."""
@@ -169,6 +196,7 @@ class RobotSession(Moves):
             self.robot.recover(operator)
         self._latch.recover(operator)
         self._interrupted, self._late = "", False
+        self.tick()
 
     def revive_twin(self) -> bool:
         """Start the twin anew and recover as "twin-supervisor", where the settings allow it; True if done.
@@ -204,12 +232,13 @@ class RobotSession(Moves):
 
         `mode` may ask for more care than the settings, never for less. In shadow mode nothing is sent, nobody is
         asked to prepare the robot, and the episode is void. Raises RobotError while the robot is stopped or not
-        connected, when the policy does not fit the task, or when a person says no. A fault on the way is not
-        raised: it ends the episode with `meta.stop`. An episode that ends before its first step has no rows and
-        is not stored.
+        connected, when the policy does not fit the task, or when a person says no, and BudgetSpent where the ledger
+        does not allow for the longest it may take. A fault on the way is not raised: it ends the episode with
+        `meta.stop`. An episode that ends before its first step has no rows and is not stored.
         """
         with self._turn:
             self._check(policy)
+            self.ledger.afford(self.longest_s(purpose))
             mode = self.mode(mode)
             what = f"{purpose} episode {len(self.store)} with policy version {policy.version}"
             if mode == "confirm_episode":
@@ -218,10 +247,14 @@ class RobotSession(Moves):
             noise = self._noise(random, world, episode) if purpose == "collection" else None
             self._clock.start()
             try:
-                recording = self._fly(policy, noise, random, world, episode, mode)
-                robot_s = self._clock.elapsed_s
-            finally:
-                held = self._release() if mode != "shadow" else ""
+                try:
+                    recording = self._fly(policy, noise, random, world, episode, mode)
+                    robot_s = self._clock.elapsed_s
+                finally:
+                    held = self._release() if mode != "shadow" else ""
+            except BaseException:  # Ctrl-C among them
+                self._watch.book(purpose, self._clock.elapsed_s, "an episode that was not kept", self._resting())
+                raise
             stop, link = self._judge(recording, held)
             if stop and (mode != "shadow" or self._interrupted):
                 self._latch.stop(stop, "link" if link else "unsafe")
@@ -254,7 +287,7 @@ class RobotSession(Moves):
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
+        return min(asked, self.settings.confirmation, key=MODES.index)
 
     def _check(self, policy: ExportedPolicy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""
@@ -281,6 +314,7 @@ class RobotSession(Moves):
             moved = self._move(self._plan(lambda at: self._home()), "home")
             if moved.stop:
                 return Recording(stop=moved.stop, link=moved.link)
+        self._watch.mark("reset")
         self._safety.reset(self._speed.scale(policy.run))
         start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
         try:
@@ -324,10 +358,15 @@ class RobotSession(Moves):
         """Durable first, then the books. Without a single step there is nothing to keep."""
         meta = episode.meta
         if meta.steps:
-            self.store.append(episode)
-            self.ledger.book(meta.purpose, meta.robot_s, meta.episode_id)
+            try:
+                self.store.append(episode)
+            finally:  # the time was spent, whatever became of the file
+                self._watch.book(meta.purpose, meta.robot_s, meta.episode_id, self._resting())
             if counts:
                 self._speed.count(meta.policy_run)
+        else:
+            self._watch.mark(self._resting())
+        self.last = episode
         self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)

@@ -8,16 +8,20 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from robot.ledger import IN_USE
+
 Mode = Literal["shadow", "confirm_each", "confirm_episode", "auto"]
 MODES: tuple[Mode, ...] = get_args(Mode)  # the most careful first
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 NO_LIMITS = (
     "limits: none given, and a robot without limits is refused; accepted is an entry for each actuated joint "
     "such as {slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
 )
 
+ROTORS = "accepted is limits of each thrust such as {thrust: [0.0, 2.5], thrust_rate: 200.0}"
 BOUNDARIES = ("dynamixel", "rosbridge")  # drivers that a twin can answer
 
 
@@ -30,7 +34,9 @@ class JointLimits(_Frozen):
 
     position: tuple[float, float] = Field(description="[low, high], m or rad; beyond it the robot is stopped")
     velocity: Positive = Field(description="m/s or rad/s; no effort that drives the joint faster")
-    effort: Positive = Field(description="N or N m, never exceeded")
+    effort: float = Field(
+        default=math.inf, gt=0, description="N or N m, never exceeded; mandatory for a motor, void for other joints"
+    )
     effort_rate: Positive | None = Field(
         default=None, description="N/s or N m/s, where the motor takes efforts; removing effort is never limited"
     )
@@ -48,6 +54,20 @@ class JointLimits(_Frozen):
     def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
             raise ValueError(f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite")
+        return value
+
+
+class RotorLimits(_Frozen):
+    """What each rotor of a flying robot may be asked for."""
+
+    thrust: tuple[float, float] = Field(description="[low, high] N")
+    thrust_rate: Positive = Field(description="N/s, both ways: a rotor that lets go tips the machine over")
+
+    @field_validator("thrust")
+    @classmethod
+    def _pushes(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (0.0 <= value[0] < value[1] < math.inf):
+            raise ValueError(f"{list(value)} given; accepted is [low, high] with 0 <= low < high, in N")
         return value
 
 
@@ -153,6 +173,7 @@ class RobotSettings(_Frozen):
     reduced_speed: ReducedSpeed = Field(
         default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
     )
+    rotors: RotorLimits | None = Field(default=None, description="limits of a flying robot's thrusts, mandatory there")
     workspace: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
         description="[low, high] m for the points the task derives from the joints (empty: the joints' limits alone)",
@@ -167,7 +188,15 @@ class RobotSettings(_Frozen):
     max_lateness_ms: Positive = Field(
         default=10.0, description="in real time, an episode whose p99 lateness passes this is void"
     )
-    cost_per_hour: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    cost_per_hour_usd: float = Field(default=100.0, ge=0, description="price of an hour of the robot, for the ledger")
+    budget_s: dict[str, NotNegative] = Field(
+        default_factory=dict,
+        description="robot seconds a run may spend on collection, evaluation, identification, reset, and in total; "
+        "nothing that would pass one begins (empty: no limit)",
+    )
+    budget_usd: NotNegative | None = Field(
+        default=None, description="what a run's robot time may cost, idle and stopped time included (null: no limit)"
+    )
     explore: float = Field(default=0.5, ge=0, description="scales the policy's own noise in collected episodes")
 
     @model_validator(mode="before")
@@ -176,6 +205,14 @@ class RobotSettings(_Frozen):
         if isinstance(data, dict) and not data.get("limits"):
             raise ValueError(NO_LIMITS)
         return data
+
+    @field_validator("budget_s")
+    @classmethod
+    def _purposes(cls, value: dict[str, float]) -> dict[str, float]:
+        for purpose in value:
+            if purpose not in (*IN_USE, "total"):
+                raise ValueError(f"{purpose}: no such budget; accepted are {', '.join(IN_USE)} and total")
+        return value
 
     @field_validator("workspace")
     @classmethod

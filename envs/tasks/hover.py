@@ -61,7 +61,7 @@ PARAMETERS = ParameterSpace(
         Parameter("wind.direction_rad", "rad", 0.0, (-math.pi, math.pi), (-math.pi, math.pi), description="from x"),
         Parameter("wind.turbulence_m_s", "m/s", 0.0, (0.0, 3.0), (0.0, 0.6), description="sd of each component"),
         Parameter("wind.correlation_s", "s", 1.0, (0.1, 10.0), (0.3, 4.0), "log", "of the turbulence"),
-        Parameter("push.force_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
+        Parameter("disturbance.push_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
         Parameter("sensor.position_noise_m", "m", 0.0, (0.0, 0.1), (0.0, 0.02), description="sd on each axis"),
         Parameter("sensor.velocity_noise_m_s", "m/s", 0.0, (0.0, 0.3), (0.0, 0.05), description="sd on each axis"),
         Parameter("sensor.attitude_noise_rad", "rad", 0.0, (0.0, 0.1), (0.0, 0.02), description="sd of each angle"),
@@ -89,7 +89,7 @@ class Hover(Task):
     actuated = ("rotor1", "rotor2", "rotor3", "rotor4")
     action_size = 4
     initial_size = 12
-    history = 3
+    history = 8
     frame_names = (
         "ahead_m",
         "left_m",
@@ -168,7 +168,10 @@ class Hover(Task):
             "wind.turbulence_m_s",
             "wind.correlation_s",
         )
-        return (Wind(wind, "frame", lambda state: state.joint_velocity[:, :3]), Pushes("push.force_n", "frame", "xyz"))
+        return (
+            Wind(wind, "frame", lambda state: state.joint_velocity[:, :3]),
+            Pushes("disturbance.push_n", "frame", "xyz"),
+        )
 
     def initial(self, uniform: np.ndarray) -> State:
         spread = (2.0 * uniform - 1.0) * np.array([0.4] * 3 + [0.15] * 3 + [0.2] * 6)
@@ -201,12 +204,12 @@ class Hover(Task):
         return np.linalg.norm(state.joint_position[:, POSITION] - GOAL_M, axis=1)
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """Up to 1.3 at the goal, less for distance, tilt, heading, motion and uneven thrusts."""
+        """Up to 1.3 at the goal, less for distance, tilt, heading, motion and thrust off the nominal hover."""
         distance, attitude = self.distance(state), state.joint_position[:, ATTITUDE]
         speed, rates = (np.square(state.joint_velocity[:, part]).sum(axis=1) for part in (POSITION, ATTITUDE))
         effort = np.square(np.clip(action, -1, 1)).mean(axis=1)
         lean = 1.0 - np.cos(attitude[:, 0]) * np.cos(attitude[:, 1])
-        near = np.exp(-2.0 * distance**2) - 0.3 * distance
+        near = 0.5 * np.exp(-2.0 * distance**2) + 0.5 * np.exp(-25.0 * distance**2) - 0.3 * distance
         calm = 0.1 * lean + 0.05 * attitude[:, 2] ** 2 + 0.02 * speed + 0.004 * np.minimum(rates, 50.0) + 0.02 * effort
         return (0.3 + near - calm).astype(np.float32)
 

@@ -14,14 +14,16 @@ import threading
 from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from envs.registry import make_task
 from pipeline.robot_link import RobotRound, RoundReport
+from pipeline.rounds import Purpose
 from robot.episodes import EpisodeMeta
 from robot.interface import RobotError
+from robot.ledger import BudgetSpent
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.session import RobotSession
@@ -29,6 +31,7 @@ from robot.settings import RobotSettings
 
 log = logging.getLogger(__name__)
 
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 IDLE_POLL_S = 0.2
 MAX_VOIDS_IN_A_ROW = 5  # then something is wrong with the link or the machine, and a person should look
 LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
@@ -39,12 +42,13 @@ class _Progress:
     round: RobotRound
     client: str = ""
     episodes: list[EpisodeMeta] = field(default_factory=list)  # flown and durable
+    note: str = ""  # why no more will be flown, other than that enough were
     shadowed: int = 0  # episodes in which the robot only watched: none of them counts, and as many are enough
 
     @property
     def finished(self) -> bool:
         flown = len(self.episodes)
-        if self.shadowed >= self.round.episodes:
+        if self.note or self.shadowed >= self.round.episodes:
             return True
         if flown >= self.round.episodes or self.round.stop is None:
             return flown >= self.round.episodes
@@ -110,9 +114,9 @@ class RobotActor:
         """For each round id, the episodes beyond the count already received; and the robot's status."""
         with self._lock:
             known = [(self._rounds[r], count) for r, count in received.items() if r in self._rounds]
-            news = [(p.round.round_id, p.episodes[count:], p.finished) for p, count in known]
+            news = [(p.round.round_id, p.episodes[count:], p.finished, p.note) for p, count in known]
             status = self._status()
-        reports = [RoundReport(r, [self._digest(e) for e in episodes], done) for r, episodes, done in news]
+        reports = [RoundReport(r, [self._digest(e) for e in episodes], done, note) for r, episodes, done, note in news]
         return reports, status
 
     def status(self) -> dict[str, Any]:
@@ -195,6 +199,8 @@ class RobotActor:
         return self._session.status().state != "stopped" or self._session.revive_twin()
 
     def _wait(self) -> None:
+        if self._session is not None:
+            self._session.tick()
         self._wake.wait(IDLE_POLL_S)
         self._wake.clear()
 
@@ -219,10 +225,16 @@ class RobotActor:
                     policy_version=order.policy_version,
                     mode=order.mode,
                 )
+            except BudgetSpent as spent:
+                with self._lock:
+                    progress.note = str(spent)
+                break
             finally:
                 self._busy = False
             if session.mode(order.mode) == "shadow":
                 progress.shadowed += 1
+                if progress.shadowed >= order.episodes:
+                    progress.note = "the robot was in shadow mode"
                 continue
             if episode.meta.void or not episode.meta.steps:  # kept and marked, but no measure of the policy
                 voids += 1
@@ -239,12 +251,15 @@ class RobotActor:
     def _status(self) -> dict[str, Any]:
         if self._session is None:
             return {"state": "disconnected", "reason": self._error, "realtime_round": ""}
-        status = self._session.status()
+        session, ledger = self._session, self._session.ledger
+        status = session.status()
         busy = self._in_round and self._settings.mode == "realtime"
         return {
             "state": status.state,
             "reason": status.reason or self._error,
-            "ledger": self._session.ledger.metrics(),
+            "ledger": ledger.metrics(),
+            "left_s": {name: ledger.left_s(name) for name in PURPOSES},
+            "refused": {name: why for name in PURPOSES if (why := ledger.refusal(session.longest_s(name)))},
             "realtime_round": socket.gethostname() if busy else "",
         }
 

@@ -6,7 +6,7 @@ import sqlite3
 import numpy as np
 
 from robot.policy import ExportedPolicy
-from tests.e2e.helpers import run, run_folder, write_config
+from tests.e2e.helpers import CONFIG, run, run_folder, write_config
 
 ROW = {"name", "sim_ratio", "dr_strength", "ranges_version", "sim", "real", "gap"}
 BLOCK = {"success", "n", "low", "high", "mean_return"}
@@ -41,3 +41,15 @@ def test_train_evaluate_export(tmp_path):
     assert np.abs(policy.act(np.zeros((1, policy.metadata["policy_size"]), np.float32))).max() <= 1.0
     again = run("resume", folder)
     assert again.returncode == 0 and "finished" in again.stdout
+
+
+def test_a_run_whose_robot_budget_is_spent_goes_on_in_simulation(tmp_path):
+    robot = {**CONFIG["robot"], "budget_s": {"collection": 10.2, "evaluation": 25.0}}
+    done = run("train", write_config(tmp_path, robot=robot), "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    ledger = summary["robot_ledger"]
+    assert summary["updates"] == 1200 and 0 < ledger["collection_s"] <= 10.2 and 0 < ledger["evaluation_s"] <= 25.0
+    assert summary["final"]["real"]["n"] == summary["final"]["sim"]["n"] == 2  # 4 were planned
+    assert "robot.budget_s.collection" in summary["budgets_spent"]["collection"]
+    assert "went on in simulation" in " ".join(done.stdout.split())

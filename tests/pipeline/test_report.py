@@ -15,7 +15,8 @@ from pipeline import figure, report
 from pipeline.report import build_summary, stage_table, write_report, write_summary
 from tests.pipeline.synthetic import stage_row, synthetic_run
 
-KEYS = "run task seed wall_s env_steps updates robot_s robot_episodes stages final versions".split()
+KEYS = "run task seed wall_s env_steps updates robot_s robot_episodes robot_ledger budgets_spent stages final".split()
+KEYS += ["versions"]
 ROW_KEYS = "name sim_ratio dr_strength ranges_version sim real gap".split()
 BLOCK = {"success": 1.0, "n": 3, "low": 0.4, "high": 1.0, "mean_return": 5.0}
 GAP = {"success": 0.0, "low": -0.1, "high": 0.05, "verdict": "good"}

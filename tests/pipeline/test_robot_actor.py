@@ -146,3 +146,19 @@ def test_a_round_that_a_stop_broke_off_goes_on_after_a_recovery(actor, monkeypat
     robot.recover("Ada")
     assert len(finish(robot, {"r1": 0})["r1"]) == 2
     assert robot.status()["realtime_round"] == ""  # the world waits in lockstep
+
+
+def test_a_round_ends_with_a_sentence_where_the_budget_does(tmp_path):
+    settings = RobotSettings(limits=LIMITS, budget_s={"evaluation": 10.5})
+    robot = RobotActor(settings.model_dump(mode="json"), "cartpole", str(tmp_path))
+    try:
+        assert robot.status()["left_s"]["evaluation"] == 10.5 and robot.status()["refused"] == {}
+        robot.submit("a", order("r1", episodes=40, purpose="evaluation"))
+        episodes = finish(robot, {"r1": 0})["r1"]
+        report = robot.poll({"r1": 0})[0][0]
+        assert 0 < len(episodes) < 40 and "robot.budget_s.evaluation" in report.note
+        assert "evaluation" in robot.status()["refused"] and robot.status()["state"] == "ok"
+        robot.submit("a", order("r2", episodes=1))
+        assert len(finish(robot, {"r2": 0})["r2"]) == 1
+    finally:
+        robot.close()

@@ -51,6 +51,20 @@ def test_collection_waits_for_the_round_before():
     assert s.collection(2, STAGE, 0, 3999) is not None
 
 
+def test_no_more_is_asked_for_than_the_robots_own_budgets_allow():
+    s = schedule(collect_limit_s=None, collect_round_episodes=10)
+    s.heard({"collection": 45.0, "evaluation": 0.0}, {})
+    first = s.collection(2, STAGE, 0, 0)
+    assert first is not None and first.episodes == 4
+    s.heard({"collection": 25.0}, {first.id: 2})  # two are flown and booked, two under way
+    s.enter_stage()
+    s.finished(first.id, 36.0)
+    s.heard({"collection": 9.0, "evaluation": 10.0}, {})
+    assert s.collection(2, STAGE, 0, 3999) is None and s.gate(2, STAGE, 0, None) is None
+    final = s.final(2, 0)
+    assert final is not None and final.episodes == 1
+
+
 def test_a_second_visit_collects_again_in_new_worlds():
     s = schedule(collect_limit_s=None)
     worlds = [w for _ in range(2) for _, r in collect(s) for w in range(r.first_world, r.first_world + r.episodes)]

@@ -59,17 +59,17 @@ def test_a_stop_file_nobody_can_read_is_a_stop(tmp_path, text):
 
 def test_the_ledger_adds_up_across_restarts_and_cut_lines(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = Ledger(path, cost_per_hour=90.0)
+    ledger = Ledger(path, cost_per_hour_usd=90.0)
     assert ledger.totals() == {"collection": 0.0, "evaluation": 0.0}
     ledger.book("collection", 10.0, "a")
     ledger.book("evaluation", 20.0, "b")
     with open(path, "a") as file:
         file.write('{"purpose": "coll')  # a crash in mid-line
-    ledger = Ledger(path, cost_per_hour=90.0)
+    ledger = Ledger(path, cost_per_hour_usd=90.0)
     ledger.book("collection", 6.0, "c")
-    for view in (ledger, Ledger(path, cost_per_hour=90.0)):
+    for view in (ledger, Ledger(path, cost_per_hour_usd=90.0)):
         assert view.totals() == {"collection": 16.0, "evaluation": 20.0}
-        assert view.cost() == pytest.approx(0.9)
+        assert view.cost_usd() == pytest.approx(0.9)
 
 
 def test_a_person_decides_and_silence_means_no(tmp_path):
@@ -93,3 +93,14 @@ def test_a_person_decides_and_silence_means_no(tmp_path):
         Confirmer(tmp_path, timeout_s=0.05).ask("move?")
     with pytest.raises(RobotError, match="no question"):
         confirm.answer(tmp_path, True, "Ada")
+
+
+def test_many_may_stop_at_once_and_each_is_in_the_log(tmp_path):
+    latch = Latch(tmp_path)
+    threads = [threading.Thread(target=latch.stop, args=(f"reason {i}",)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert latch.reason in {f"reason {i}" for i in range(16)} and Latch(tmp_path).reason == latch.reason
+    assert len((tmp_path / "safety.jsonl").read_text().splitlines()) == 16

@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.rig.pilot import ShortCartpole
 from pipeline import cli
+from pipeline.config import load_experiment, save_experiment
 from pipeline.tracking_metrics import result_metrics
 from robot import durable
 from robot.episodes import EpisodeStore, RobotEpisode
 from robot.interface import RobotError
-from robot.ledger import PURPOSES, Budget, Ledger, Stopwatch
+from robot.latch import Latch
+from robot.ledger import PURPOSES, BudgetSpent, Ledger, Stopwatch
+from robot.open import open_session
 from tests.robot.test_episodes import make_episode, same
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -117,12 +122,36 @@ def test_a_full_disk_cuts_no_earlier_line_of_the_ledger(tmp_path, allowed):
     ledger.book("collection", 10.0, "a")
     with pytest.MonkeyPatch.context() as patch:
         FullDisk(patch, allowed)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(RobotError, match="No space left.*1 bookings are kept"):
             ledger.book("collection", 5.0, "b")
-    again = Ledger(tmp_path / "ledger.jsonl", 90.0)
-    assert again.totals()["collection"] in (10.0, 15.0)
-    again.book("evaluation", 2.0, "c")
-    assert Ledger(tmp_path / "ledger.jsonl", 90.0).totals()["evaluation"] == 2.0
+    assert ledger.totals()["collection"] == 15.0
+    assert Ledger(tmp_path / "ledger.jsonl", 90.0).totals()["collection"] == 10.0
+    ledger.book("evaluation", 2.0, "c")  # there is room again
+    for view in (ledger, Ledger(tmp_path / "ledger.jsonl", 90.0)):
+        assert view.totals() == {"collection": 15.0, "evaluation": 2.0}
+
+
+def test_a_stop_that_cannot_be_written_is_latched_and_outlives_the_session(tmp_path):
+    latch = Latch(tmp_path)
+    latch.open("robot0")
+    with pytest.MonkeyPatch.context() as patch:
+        FullDisk(patch, 0)
+        latch.stop("smoke")
+    assert latch.reason.startswith("smoke") and "No space left" in latch.reason
+    latch.close()
+    again = Latch(tmp_path)
+    again.open("robot0")
+    assert "without closing" in again.reason
+
+
+def test_seconds_flown_are_booked_when_the_episode_cannot_be_kept(session, balancer, monkeypatch):
+    def full(episode):
+        raise RobotError("No space left")
+
+    monkeypatch.setattr(session.store, "append", full)
+    with pytest.raises(RobotError, match="No space left"):
+        session.run_episode(balancer, purpose="evaluation", seed=3, world=0)
+    assert session.ledger.totals()["evaluation"] > 0
 
 
 def test_images_are_kept_as_they_were_encoded(tmp_path):
@@ -165,34 +194,81 @@ def test_the_export_has_lerobots_layout(tmp_path, monkeypatch, capsys):
 
 
 def test_budgets_refuse_before_they_are_overspent(tmp_path):
-    budget = Budget({"collection": 25.0}, total_s=40.0, cost=0.9)
-    ledger = Ledger(tmp_path / "ledger.jsonl", 90.0, budget)
-    assert ledger.refusal("collection", 25.0) == ""
-    assert "25.1 s more" in ledger.refusal("collection", 25.1)
+    ledger = Ledger(tmp_path / "ledger.jsonl", 90.0, {"collection": 25.0, "total": 40.0}, 0.9)
+    assert ledger.refusal({"collection": 25.0}) == ""
+    assert "at least 25.1 s" in ledger.refusal({"collection": 25.1})
     ledger.book("collection", 20.0, "a")
-    assert "budget of 25 s" in ledger.refusal("collection", 10.0)
-    assert "budget of 0.9" in ledger.refusal("evaluation", 17.0)
-    assert "budget of 40 s" in ledger.refusal("evaluation", 21.0)
-    for wrong in ({"flying": 3.0}, {"reset": float("nan")}):
-        with pytest.raises(RobotError, match="budget"):
-            Budget(wrong)
+    assert "budget_s.collection: 5.0 s of 25 s are left" in ledger.refusal({"collection": 10.0})
+    assert "budget_usd: 0.40 USD of 0.9 are left" in ledger.refusal({"evaluation": 17.0})
+    assert "budget_s.total: 20.0 s of 40 s" in ledger.refusal({"evaluation": 10.0, "reset": 11.0})
+    assert (ledger.left_s("collection"), ledger.left_s("evaluation")) == (5.0, pytest.approx(16.0))
+    ledger.book("idle", 12.0, "a")  # costs, and is no use of the robot
+    assert ledger.left_s("evaluation") == pytest.approx(4.0) and ledger.budget_left()["total"] == 20.0
+    with pytest.raises(BudgetSpent, match="accepted is"):
+        ledger.afford({"evaluation": 5.0})
     for purpose, seconds in (("flying", 1.0), ("idle", -1.0), ("idle", float("nan"))):
         with pytest.raises(RobotError, match="ledger"):
             ledger.book(purpose, seconds, "")
 
 
-def test_every_second_is_booked_and_shown(tmp_path, capsys):
+def test_a_round_ends_before_its_budget_is_overspent(tmp_path, task, make_settings, balancer):
+    session = open_session(make_settings(budget_s={"evaluation": 25.0}), task, tmp_path)
+    flown = 0
+    with pytest.raises(BudgetSpent, match="evaluation.*of 25 s are left"):
+        while True:
+            session.run_episode(balancer, purpose="evaluation", seed=3, world=flown)
+            flown += 1
+    spent = session.ledger.totals()["evaluation"]
+    assert flown >= 2 and 15.0 < spent <= 25.0 and session.status().state == "ok"
+    session.run_episode(balancer, purpose="collection", seed=3, world=0)
+    session.close()
+
+
+def test_every_second_of_a_real_robot_is_booked(tmp_path, make_settings, balancer):
+    before = time.monotonic()
+    session = open_session(make_settings(mode="realtime", max_lateness_ms=1e3), ShortCartpole(), tmp_path)
+    opened = time.monotonic()
+    flown = session.run_episode(balancer, purpose="collection", seed=3, world=0).meta.robot_s
+    time.sleep(0.2)
+    session.hold("the button")
+    time.sleep(0.1)
+    session.recover("Ada")
+    open_s = time.monotonic() - opened
+    session.close()
+    seconds = Ledger(tmp_path / "ledger.jsonl", 0.0).metrics()
+    assert open_s <= seconds["total_s"] <= time.monotonic() - before
+    assert seconds["collection_s"] == pytest.approx(flown) and flown > 0.1
+    assert seconds["idle_s"] >= 0.2 and seconds["stopped_s"] >= 0.1 and seconds["reset_s"] > 0
+
+
+def test_every_second_is_shown(tmp_path, capsys):
     ledger = Ledger(tmp_path / "robot" / "ledger.jsonl", 3600.0)
-    watch = Stopwatch(ledger)
-    for at, purpose in ((100.0, "idle"), (103.0, "reset"), (104.0, "collection"), (114.0, "stopped"), (120.0, "")):
-        watch.mark(purpose, at)
+    for purpose, seconds in (("idle", 3.0), ("reset", 1.0), ("collection", 10.0), ("stopped", 6.0)):
+        ledger.book(purpose, seconds, "")
     ledger.book("evaluation", 10.0, "b")
     metrics = ledger.metrics()
-    assert metrics["total_s"] == metrics["cost"] == 30.0 and metrics["stopped_s"] == 6.0
+    assert metrics["total_s"] == metrics["cost_usd"] == 30.0 and metrics["stopped_s"] == 6.0
     assert result_metrics({"robot": {"ledger": metrics}})["robot/ledger/idle_s"] == 3.0
+    budgets = ["robot.budget_s={collection: 25, total: 100}", "robot.budget_usd=50"]
+    save_experiment(load_experiment(None, budgets), tmp_path / "config.yaml")
     assert cli.main(["robot", "ledger", str(tmp_path), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["total"] == {"bookings": 5, "seconds": 30.0, "cost": 30.0} and set(PURPOSES) < set(shown)
+    assert shown["total"] == {"bookings": 5, "seconds": 30.0, "cost_usd": 30.0} and set(PURPOSES) < set(shown)
+    assert shown["budget_left"] == {"collection": 15.0, "total": 79.0, "usd": 20.0}
     assert cli.main(["robot", "ledger", str(tmp_path)]) == 0
-    assert "identification" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "identification" in out and "20.00 of 50 USD are left" in out
     assert cli.main(["robot", "ledger", str(tmp_path / "none")]) == cli.EXIT_USER
+
+
+def test_a_booking_that_passes_takes_what_went_before_it_along(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", 0.0)
+    for runs in (False, True):
+        watch = Stopwatch(ledger, runs)
+        watch.mark("idle")
+        time.sleep(0.02)
+        watch.book("evaluation", 0.01, "a", then="stopped")
+        watch.mark("")
+    assert ledger.totals()["evaluation"] == 0.02 and 0.01 <= ledger.totals()["idle"]
+    lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["purpose"] for line in lines] == ["evaluation", "idle", "evaluation", "stopped"]
