@@ -14,8 +14,10 @@ from envs import panda
 from envs.tasks.push import PUCK_HEIGHT_M, Push
 from envs.tasks.reach import Reach
 from pipeline.config import load_experiment
+from robot.check import check_robot
 from robot.drive import make_drive
 from robot.interface import Observation, RobotError, RobotFault
+from robot.latency import measure
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.rollout import states
@@ -270,3 +272,14 @@ def test_a_tracker_that_is_not_there_is_a_fault_of_the_link(tmp_path):
     with pytest.raises(RobotFault, match="robot.tracker: .* does not answer") as caught:
         Tracker(tmp_path / "none", ("puck",), realtime=True).look()
     assert caught.value.link
+
+
+def test_what_only_pushes_with_efforts_says_so(tmp_path):
+    session = session_on("reach", tmp_path)
+    try:
+        with pytest.raises(RobotError, match="check: it sends efforts, and each motor of robot0 takes a velocity"):
+            check_robot(session, lambda actions, draws: [])
+        with pytest.raises(RobotError, match="latency: it sends efforts"):
+            measure(session, 2, 0.1)
+    finally:
+        session.close()
