@@ -23,6 +23,7 @@ from envs.world import WorldError
 
 Push = tuple[int, int, dict[int, list[float]]]  # body, link, and for each client a force in N, world frame
 _FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
+STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 
 
 class BulletWorlds:
@@ -113,6 +114,45 @@ class BulletWorlds:
         if self._scene.actuation == Effort():
             return self._by_efforts(profile, pushes)
         return self._by_velocities(profile, pushes)
+
+    def branch(
+        self, position: np.ndarray, velocity: np.ndarray, profile: np.ndarray, period_s: np.ndarray
+    ) -> np.ndarray:
+        """One control period from each of m states in the first k worlds: (k, m, 2j) positions, then velocities.
+
+        `position` and `velocity` are (k, m, j), `profile` (k, m, substeps, u) efforts, and `period_s` (m,) is how long
+        the period lasts, divided evenly into the substeps. Nothing is left of a state when the next one is put.
+        For scenes driven by efforts, without free bodies; raises WorldError for others.
+        """
+        if self._scene.actuation != Effort() or self._bodies:
+            raise WorldError("branch: this scene has servos or free bodies; accepted is one driven by efforts alone")
+        body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
+        put, set_motors, advance = p.resetJointStatesMultiDof, p.setJointMotorControlArray, p.stepSimulation
+        read, engine = p.getJointStates, self._scene.loading.engine_substeps
+        calls = (period_s / profile.shape[2]).tolist()
+        flat: list[float] = []
+        for i, client in enumerate(self._clients[: len(position)]):
+            last_s = self._call_s
+            states = zip(position[i, :, :, None].tolist(), velocity[i, :, :, None].tolist(), strict=True)
+            for (q, dq), efforts, call_s in zip(states, profile[i].tolist(), calls, strict=True):
+                if abs(call_s - last_s) > STEP_TOLERANCE_S:
+                    p.setTimeStep(time_step_s(call_s, engine), client)
+                    last_s = call_s
+                put(body, joints, q, dq, client)
+                for effort in efforts:
+                    set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                    advance(client)
+                for joint in read(body, joints, client):
+                    flat += joint[:2]
+            if last_s != self._call_s:
+                p.setTimeStep(time_step_s(self._call_s, engine), client)
+        both = np.array(flat).reshape(*position.shape, 2)
+        return np.concatenate([both[..., 0], both[..., 1]], axis=-1)
+
+    def set_parameters(self, parameters: np.ndarray) -> None:
+        """Give the first k worlds their rows of parameters (k, d), whatever state they are in."""
+        for client, row in zip(self._clients, parameters.tolist(), strict=False):
+            self._parameters.apply(client, row)
 
     def read_parameters(self) -> np.ndarray:
         """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene."""

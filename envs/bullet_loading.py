@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from envs.kinematics import asset_path
+from envs.kinematics import asset_path, urdf_text
 from envs.scene import Body, Rotors, Scene
 from envs.world import WorldError
 
@@ -110,8 +109,7 @@ def _load_robot(client: int, scene: Scene) -> int:
     fixed = not isinstance(scene.actuation, Rotors)
     if not scene.loading.merge_fixed:
         return _load_urdf(client, str(path), scene.base, flags, fixed)
-    text = _with_locked_joints_fixed(path.read_text(encoding="utf-8"), scene.locked)
-    text = text.replace("package://", f"{path.parent}{os.sep}")
+    text = urdf_text(path, scene.locked)
     with tempfile.TemporaryDirectory() as folder:
         changed = os.path.join(folder, path.name)
         with open(changed, "w", encoding="utf-8") as file:
@@ -126,12 +124,6 @@ def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
             return p.loadURDF(path, base, useFixedBase=fixed, flags=flags, physicsClientId=client)
     except p.error as error:
         raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
-
-
-def _with_locked_joints_fixed(urdf: str, locked: tuple[str, ...]) -> str:
-    for name in locked:
-        urdf = re.sub(rf'(<joint\s+name="{re.escape(name)}"\s+type=)"\w+"', r'\1"fixed"', urdf)
-    return urdf
 
 
 def _make(client: int, body: Body) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import xml.etree.ElementTree as ElementTree
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +26,14 @@ def asset_path(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise AssetError(f"urdf: '{name}' needs the package pybullet_data; accepted is an environment that has it")
     return Path(next(iter(spec.submodule_search_locations))) / name.removeprefix(_PREFIX)
+
+
+def urdf_text(path: Path, locked: tuple[str, ...] = ()) -> str:
+    """A URDF with absolute paths of its meshes, and with the joints `locked` fixed at zero."""
+    text = path.read_text(encoding="utf-8")
+    for name in locked:
+        text = re.sub(rf'(<joint\s+name="{re.escape(name)}"\s+type=)"\w+"', r'\1"fixed"', text)
+    return text.replace("package://", f"{path.parent}{os.sep}")
 
 
 class Chain:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from envs.bindings import Binding, ContactQuantity, Gravity, JointCoulomb, JointDamping, LinkMass
 from envs.flight import Rotors
@@ -99,3 +100,13 @@ class Scene:
     bodies: tuple[Body, ...] = ()  # free, in the order of State.body_pose
     fixtures: tuple[Body, ...] = ()  # immovable
     loading: Loading = field(default_factory=Loading)
+
+    @property
+    def motors(self) -> tuple[str, ...]:
+        """The joints that motors drive: `actuated`, or for velocities of the tip all that move it."""
+        return self.actuation.joints if isinstance(self.actuation, CartesianVelocity) else self.actuated
+
+    @property
+    def motors_take(self) -> Literal["effort", "velocity"]:
+        """What a command of these motors is."""
+        return "velocity" if isinstance(self.actuation, JointVelocity | CartesianVelocity) else "effort"

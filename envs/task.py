@@ -60,6 +60,7 @@ class Task(ABC):
     frame_scale: np.ndarray  # (f,) multiplies `features` to give values of order one
     parameters: ParameterSpace  # everything that can be randomized, with the default ranges
     adr_thresholds: tuple[float, float]  # (t_low, t_high) of `performance`, in its units
+    rest: tuple[float, ...] = ()  # joint positions at which the unpowered robot stands still; empty: all zero
     hold_steps: int = 0  # success also asks that `holding` was true for so many last steps
 
     @property
@@ -149,7 +150,7 @@ class Task(ABC):
         return np.ones(len(state), bool)
 
     def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
-        """Forward kinematics for the robot's workspace box: (n, j) joints to (n, p, 3) m in the robot's base frame.
+        """Forward kinematics for the robot's workspace box: (n, j) joints to (n, p, 3) m in the task's frame.
 
         By default no points, and `robot.workspace` bounds nothing.
         """

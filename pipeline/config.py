@@ -31,6 +31,7 @@ PATHS = (
     "run_dir",
     "robot.twin.hidden",
     "robot.technician",
+    "robot.tracker",
     "robot.port",
     "robot.driver_options.store",
     "robot.state_dir",
@@ -175,11 +176,11 @@ class Experiment(Settings):
                 raise ValueError(f"randomization.ranges.{error}") from None
 
     def _check_joints(self, task: Task) -> None:
-        limits = self.robot.limits
-        if missing := [joint for joint in task.actuated if joint not in limits]:
+        limits, motors = self.robot.limits, task.scene.motors
+        if missing := [joint for joint in motors if joint not in limits]:
             raise ValueError(
                 f"robot.limits: none for {', '.join(missing)}, and a robot without limits is refused; "
-                f"accepted is an entry for each actuated joint of {self.task}: {', '.join(task.actuated)}"
+                f"accepted is an entry for each actuated joint of {self.task}: {', '.join(motors)}"
             )
         if unknown := [joint for joint in limits if joint not in task.joints]:
             joints = ", ".join(task.joints)

@@ -11,6 +11,8 @@ One Parquet file for each episode, one row for each control step, one row group:
     joint_position, joint_velocity  list<float32>   measured after the step, SI units
     t_mono_s, t_wall_s              float64         when the observation before the step was captured
     intervention                    string          the limits that changed the command, joined by '+'
+    body_pose                       list<float32>   optional: of each tracked body x, y, z, m, and xyzw, after the step
+    goal                            list<float32>   optional: of the task, the same in every row
     image                           binary          optional: the camera after the step, PNG or JPEG as it was encoded
 
 The episode's meta data is JSON under the key "episode" of the schema.
@@ -40,6 +42,7 @@ LISTS = (
     "joint_position",
     "joint_velocity",
 )
+OPTIONAL_LISTS = ("body_pose", "goal")
 SCHEMA = pa.schema(
     [
         *((name, pa.list_(pa.float32())) for name in LISTS[:5]),
@@ -53,7 +56,7 @@ SCHEMA = pa.schema(
 )
 COLUMNS = tuple(SCHEMA.names)
 IMAGE = "image"
-WITH_IMAGES = SCHEMA.append(pa.field(IMAGE, pa.binary()))
+OPTIONAL = {**{name: pa.list_(pa.float32()) for name in OPTIONAL_LISTS}, IMAGE: pa.binary()}
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how a PNG and a JPEG begin
 
 
@@ -190,7 +193,7 @@ def read_file(path: Path) -> RobotEpisode:
     try:
         table = pq.read_table(path)
         meta = _meta(json.loads(table.schema.metadata[b"episode"]))
-        names = [*COLUMNS, IMAGE] if IMAGE in table.column_names else COLUMNS
+        names = [*COLUMNS, *(name for name in OPTIONAL if name in table.column_names)]
         columns = {name: _array(table, name) for name in names}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobotError(f"episode file {path} is damaged ({type(error).__name__})") from error
@@ -201,14 +204,14 @@ def read_file(path: Path) -> RobotEpisode:
 
 def _encode(episode: RobotEpisode) -> bytes:
     arrays = []
-    schema = WITH_IMAGES if IMAGE in episode.columns else SCHEMA
+    schema = pa.schema([*SCHEMA, *((name, kind) for name, kind in OPTIONAL.items() if name in episode.columns)])
     for field in schema:
         column = episode.columns[field.name]
         if len(column) != episode.meta.steps:
             raise RobotError(f"column {field.name} has {len(column)} rows; accepted are {episode.meta.steps}")
         if field.name == IMAGE:
             _check_images(column)
-        if field.name in LISTS:
+        if field.name in (*LISTS, *OPTIONAL_LISTS):
             flat = pa.array(np.ascontiguousarray(column, np.float32).ravel())
             ends = np.arange(len(column) + 1, dtype=np.int32) * column.shape[1]
             arrays.append(pa.ListArray.from_arrays(pa.array(ends), flat))
@@ -229,7 +232,7 @@ def _check_images(images: np.ndarray) -> None:
 
 def _array(table: pa.Table, name: str) -> np.ndarray:
     column = table.column(name).combine_chunks()
-    if name not in LISTS:
+    if name not in (*LISTS, *OPTIONAL_LISTS):
         return column.to_numpy(zero_copy_only=False)
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)

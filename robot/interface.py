@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class RobotSpec:
     max_age_s: float  # an older observation must not be acted on
     stop: Literal["torque_off", "hold", "damped"]  # what `hold` does
     realtime: bool  # False: the world waits for commands, and no clock or watchdog applies
+    takes: Literal["effort", "velocity"] = "effort"  # what a command of each actuated joint is
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,19 @@ class Observation:
     joint_velocity: np.ndarray  # (j,) m/s or rad/s
     captured_s: float  # monotonic clock, when the reading was complete
     age_s: np.ndarray  # (j,) at captured_s, how old each source may be
+    body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 7), np.float32))  # (b, 7) m, xyzw, as tracked
 
     @property
     def finite(self) -> bool:
-        """Whether every joint was measured at all."""
-        return bool(np.isfinite(self.joint_position).all() and np.isfinite(self.joint_velocity).all())
+        """Whether everything was measured at all."""
+        return all(np.isfinite(one).all() for one in (self.joint_position, self.joint_velocity, self.body_pose))
 
 
 @dataclass(frozen=True)
 class Sent:
     """What really went to the motors, and why it differs from what was asked."""
 
-    command: np.ndarray  # (u,) N or N m, after the motor's resolution
+    command: np.ndarray  # (u,) as commanded, after the motor's resolution
     sent_s: float  # monotonic clock
     reasons: tuple[str, ...] = ()
 
@@ -92,7 +94,7 @@ class Robot(Protocol):
         ...
 
     def arm(self) -> None:
-        """Energise the motors at zero effort. Nothing moves before the first `command`."""
+        """Energise the motors at zero effort or velocity. Nothing moves before the first `command`."""
         ...
 
     def observe(self) -> Observation: ...

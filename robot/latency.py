@@ -62,10 +62,10 @@ def _step(session: RobotSession, number: int, share: float) -> tuple[np.ndarray,
     rest = np.zeros((1, len(task.joints)), np.float32)
     times, speeds = [], []
 
-    def command(k: int) -> np.ndarray:
+    def command(k: int, seen: Observation) -> np.ndarray:
         return effort if k < half else np.zeros_like(effort)
 
-    def heard(k: int, at_s: float, seen: Observation) -> None:
+    def heard(k: int, at_s: float, seen: Observation, sent: np.ndarray) -> None:
         times.append(at_s)
         speeds.append(float(seen.joint_velocity[row]) * np.sign(share))
 

@@ -17,6 +17,7 @@ from robot.safety import SafetyFilter
 from robot.settings import JointLimits, MotionSettings
 from robot.watchdog import Watchdog
 
+FOLLOW_PER_S = 2.0  # velocity for each unit of position error, where motors take velocities
 AT_REST = 0.1  # m/s or rad/s: slower counts as arrived
 
 
@@ -82,7 +83,7 @@ def move(
     motion: MotionSettings,
     interrupted: Callable[[], str],
 ) -> Moved:
-    """Drive an armed robot along a plan with a position servo on efforts, through the filter.
+    """Drive an armed robot along a plan with a position servo on efforts or velocities, through the filter.
 
     `target` maps the actuated joints' positions now to where they shall go. The motors are left as they are.
     """
@@ -111,8 +112,12 @@ def move(
             reference, speed, _ = plan.at((done.steps + 1) * period_s)
             behind = reference - seen.joint_position[rows]
             summed += behind * period_s
-            effort = motion.stiffness * behind + motion.damping * (speed - seen.joint_velocity[rows])
-            filtered = safety.filter(effort + motion.integral * summed, seen, time.monotonic())
+            if spec.takes == "velocity":
+                command = speed + FOLLOW_PER_S * behind
+            else:
+                command = motion.stiffness * behind + motion.damping * (speed - seen.joint_velocity[rows])
+                command += motion.integral * summed
+            filtered = safety.filter(command, seen, time.monotonic())
             sent = robot.command(filtered.command)
             if watchdog:
                 watchdog.feed()
@@ -136,15 +141,16 @@ def excite(
     safety: SafetyFilter,
     clock: Clock,
     watchdog: Watchdog | None,
-    command: Callable[[int], np.ndarray],
-    heard: Callable[[int, float, Observation], None],
+    command: Callable[[int, Observation], np.ndarray],
+    heard: Callable[[int, float, Observation, np.ndarray], None],
     steps: int,
     interrupted: Callable[[], str],
 ) -> Moved:
-    """Send `command(k)` (u,) through the filter for `steps` periods: for measuring how the robot responds.
+    """Send `command(k, seen)` (u,) through the filter for `steps` periods: for measuring how the robot responds.
 
-    `heard(k, time_s, observation)` gets what was measured after command k, with the time since the first command:
-    of the wall clock in real time, of whole periods in lockstep. The motors are left as they are.
+    `heard(k, time_s, observation, sent)` gets what was measured after command k, of which (u,) was sent, with the time
+    since the first command: of the wall clock in real time, of whole periods in lockstep. The motors are left as they
+    are.
     """
     done = Moved()
     period_s = 1.0 / robot.spec.control_hz
@@ -159,7 +165,7 @@ def excite(
             done.stop = done.stop or interrupted()
             if done.stop:
                 break
-            filtered = safety.filter(command(k), seen, time.monotonic())
+            filtered = safety.filter(command(k, seen), seen, time.monotonic())
             sent = robot.command(filtered.command)
             began_s = sent.sent_s if k == 0 else began_s
             if watchdog:
@@ -169,7 +175,8 @@ def excite(
             clock.wait()
             seen = robot.observe()
             done.steps += 1
-            heard(k, seen.captured_s - began_s if robot.spec.realtime else done.steps * period_s, seen)
+            at_s = seen.captured_s - began_s if robot.spec.realtime else done.steps * period_s
+            heard(k, at_s, seen, sent.command)
             done.stop = safety.unsafe(seen)
     except RobotFault as fault:
         done.stop, done.link = str(fault), fault.link

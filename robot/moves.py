@@ -70,24 +70,25 @@ class Moves(ABC):
 
     def jog(self, joint: str, by: float, operator: str) -> Moved:
         """Move one actuated joint by so many m or rad, as `home` does."""
-        if joint not in self.task.actuated:
-            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(self.task.actuated)}")
+        actuated = self.robot.spec.actuated
+        if joint not in actuated:
+            raise RobotError(f"jog: {joint!r} given; accepted is one of {', '.join(actuated)}")
         if not operator.strip():
             raise RobotError("jog: no operator given; accepted is the name of who moves the robot")
-        change = np.array([by if name == joint else 0.0 for name in self.task.actuated])
+        change = np.array([by if name == joint else 0.0 for name in actuated])
         return self._drive(f"jog {joint} by {by:g}", self._plan(lambda at: at + change), operator)
 
     def excite(
         self,
-        command: Callable[[int], np.ndarray],
-        heard: Callable[[int, float, Observation], None],
+        command: Callable[[int, Observation], np.ndarray],
+        heard: Callable[[int, float, Observation, np.ndarray], None],
         steps: int,
         start: State | None = None,
         noise_seed: int = 0,
         what: str = "excitation",
         purpose: str = "identification",
     ) -> Moved:
-        """Send `command(k)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
+        """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
         Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
         `home` does, and when it ended early.
@@ -156,5 +157,5 @@ class Moves(ABC):
     def _home(self) -> np.ndarray:
         """(u,) where home is, m or rad."""
         home = self.settings.home or {}
-        limits = self.robot.spec.limits
-        return np.array([home.get(name, sum(limits[name].position) / 2) for name in self.task.actuated])
+        spec = self.robot.spec
+        return np.array([home.get(name, sum(spec.limits[name].position) / 2) for name in spec.actuated])

@@ -8,10 +8,12 @@ from pathlib import Path
 from envs.task import Task
 from robot.drivers import make_robot
 from robot.episodes import EpisodeStore
+from robot.interface import Robot, RobotError
 from robot.ledger import Ledger
 from robot.session import RobotSession
 from robot.settings import RobotSettings
 from robot.technician import SocketTechnician
+from robot.tracker import TrackedRobot, Tracker
 from robot.twin.process import TwinProcess
 from robot.twin.rigs import find_rig
 from robot.twin.rosbridge import RosbridgeTwin
@@ -40,12 +42,14 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
         find_rig(task.name)
         kind = RosbridgeTwin if settings.boundary == "rosbridge" else TwinProcess
         twin = kind(settings.twin.hidden, settings.mode, task=task.name)
-        settings = settings.model_copy(update={"port": twin.port, "technician": twin.technician})
+        reach = {"port": twin.port, "technician": twin.technician, "tracker": settings.tracker or twin.tracker}
+        settings = settings.model_copy(update=reach)
     try:
         if twin:
             twin.start()
+        robot = make_robot(settings, task)
         session = RobotSession(
-            make_robot(settings, task),
+            _tracked(robot, settings, task) if task.bodies else robot,
             task,
             settings,
             EpisodeStore(directory / "episodes"),
@@ -60,3 +64,12 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
             twin.close()
         raise
     return session
+
+
+def _tracked(robot: Robot, settings: RobotSettings, task: Task) -> TrackedRobot:
+    if settings.tracker is None:
+        raise RobotError(
+            f"robot.tracker: none given, and {task.name} has to know where {', '.join(task.bodies)} is; accepted is "
+            "the socket of a program that tracks it (docs/drivers.md)"
+        )
+    return TrackedRobot(robot, Tracker(settings.tracker, task.bodies, robot.spec.realtime))

@@ -42,7 +42,7 @@ def _describe(session: RobotSession) -> dict[str, Any]:
         "seconds": session.ledger.totals(),
         "ledger": session.ledger.metrics(),
         "last": _outcome(session.last),
-        "actuated": list(session.task.actuated),
+        "actuated": list(session.robot.spec.actuated),
         "timing": session.timing,
     }
 

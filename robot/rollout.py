@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from envs.history import HistoryStack
 from envs.task import State, Task
 from robot.clock import Clock
+from robot.drive import Drive, make_drive
 from robot.interface import Observation, Robot, RobotError, RobotFault, Sent
 from robot.policy import ExportedPolicy
 from robot.safety import Filtered, SafetyFilter
@@ -24,11 +25,12 @@ UNFIT_START = "the robot does not stand in a starting state: the task has failed
 class Recording:
     """What happened, step by step; a step counts once its outcome was measured."""
 
+    goal: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (g,) of the episode
     observation: list[np.ndarray] = field(default_factory=list)
     next_observation: list[np.ndarray] = field(default_factory=list)
     policy_action: list[np.ndarray] = field(default_factory=list)
-    filtered: list[np.ndarray] = field(default_factory=list)  # (u,) commands, SI
-    sent: list[np.ndarray] = field(default_factory=list)  # (u,) commands, SI
+    filtered: list[np.ndarray] = field(default_factory=list)  # the task's commands, SI
+    sent: list[np.ndarray] = field(default_factory=list)  # the task's commands, SI
     after: list[Observation] = field(default_factory=list)
     intervention: list[str] = field(default_factory=list)
     t_mono_s: list[float] = field(default_factory=list)
@@ -47,9 +49,9 @@ class Recording:
         self.t_mono_s.append(seen.captured_s)
         self.t_wall_s.append(time.time() - (time.monotonic() - seen.captured_s))
 
-    def went(self, filtered: Filtered, sent: Sent) -> None:
-        self.filtered.append(filtered.command)
-        self.sent.append(sent.command)
+    def went(self, filtered: Filtered, sent: Sent, drive: Drive) -> None:
+        self.filtered.append(drive.task(filtered.command))
+        self.sent.append(drive.task(sent.command))
         self.intervention.append("+".join(filtered.reasons + sent.reasons))
 
     def came(self, seen: Observation, after: np.ndarray) -> None:
@@ -66,20 +68,35 @@ class Recording:
         sent = task.action(np.array(self.sent[:n]).reshape(n, width)).astype(np.float32)
         terminated = np.zeros(n, bool)
         terminated[-1:] = self.terminated
+        measured = {"joint_position": position, "joint_velocity": velocity}
+        if task.bodies:
+            poses = np.array([after.body_pose for after in self.after], np.float32)
+            measured["body_pose"] = poses.reshape(n, 7 * len(task.bodies))
+        if task.goal_size:
+            measured["goal"] = np.tile(self.goal, (n, 1))
         return {
             "observation": np.array(self.observation[:n], np.float32).reshape(n, task.policy_size),
             "next_observation": np.array(self.next_observation, np.float32).reshape(n, task.policy_size),
             "policy_action": np.array(self.policy_action[:n], np.float32).reshape(n, task.action_size),
             "filtered": task.action(np.array(self.filtered[:n]).reshape(n, width)).astype(np.float32),
             "sent": sent,
-            "reward": np.asarray(task.reward(State(position, velocity), sent), np.float32).reshape(n),
+            "reward": np.asarray(task.reward(states(task, measured), sent), np.float32).reshape(n),
             "terminated": terminated,
-            "joint_position": position,
-            "joint_velocity": velocity,
+            **measured,
             "t_mono_s": np.array(self.t_mono_s[:n], np.float64),
             "t_wall_s": np.array(self.t_wall_s[:n], np.float64),
             "intervention": np.array(self.intervention[:n], object),
         }
+
+
+def states(task: Task, columns: Mapping[str, np.ndarray], rows: slice = slice(None)) -> State:
+    """What was measured in these rows of an episode's columns, with its goal."""
+    position, velocity = columns["joint_position"][rows], columns["joint_velocity"][rows]
+    state = State(position, velocity)
+    if task.bodies:
+        pose = columns["body_pose"][rows].reshape(len(position), len(task.bodies), 7)
+        state = replace(state, body_pose=pose, body_twist=np.zeros((*pose.shape[:2], 6), np.float32))
+    return replace(state, goal=columns["goal"][rows]) if task.goal_size else state
 
 
 def rollout(
@@ -92,6 +109,7 @@ def rollout(
     noise: np.ndarray | None,
     explore: float,
     *,
+    goal: np.ndarray | None = None,
     interrupted: Callable[[], str] = lambda: "",
     approve: Callable[[np.ndarray], None] | None = None,
     shadow: bool = False,
@@ -99,15 +117,18 @@ def rollout(
     """Drive an armed robot until the task fails, the time is over, or something stops it.
 
     `noise` (max_steps, action_size) are the standard normals of an exploring policy. The last frame's action
-    is what was really sent. The motors are left as they are: the caller holds the robot, whatever happened
-    here. `interrupted` gives the reason of a stop from elsewhere, empty while there is none; `approve` is asked
-    before each command, and raises RobotError for a no; in `shadow` nothing is sent.
+    is what was really sent. `goal` (g,) is the task's of this episode. The motors are left as they are: the
+    caller holds the robot, whatever happened here. `interrupted` gives the reason of a stop from elsewhere, empty
+    while there is none; `approve` is asked before each command, and raises RobotError for a no; in `shadow` nothing
+    is sent.
     """
-    record = Recording()
+    drive = make_drive(task)
+    record = Recording() if goal is None else Recording(goal=goal)
     history = HistoryStack(1, task.history, task.frame_size)
     try:
         seen = robot.observe()
-        state = _state(seen)
+        drive.reset(seen)
+        state = _state(task, seen, record.goal)
         nothing = np.zeros((1, task.action_size), np.float32)
         history.reset(np.ones(1, bool), task.frame(state, nothing))
         record.stop = safety.unsafe(seen) or (UNFIT_START if task.failed(state)[0] and not shadow else "")
@@ -124,7 +145,7 @@ def rollout(
             if not np.isfinite(action).all():
                 record.stop = "the policy's action is not finite"
                 break
-            asked = task.command(action)[0]
+            asked = drive.motors(task.command(action)[0], seen)
             filtered = safety.filter(asked, seen, time.monotonic())
             if approve:
                 with _paused(robot, clock, watchdog):
@@ -143,11 +164,11 @@ def rollout(
                 safety.sent(sent.command)
             clock.acted(seen.captured_s, sent.sent_s)
             record.asked(before[0], action[0], seen)
-            record.went(filtered, sent)
+            record.went(filtered, sent, drive)
             clock.wait()
             seen = robot.observe()
-            state = _state(seen)
-            last = task.action(sent.command[None]).astype(np.float32)
+            state = _state(task, seen, record.goal)
+            last = task.action(record.sent[-1][None]).astype(np.float32)
             record.stop = safety.unsafe(seen)  # first: an absurd reading says nothing about the task
             if not seen.finite:
                 break  # no outcome was measured
@@ -183,5 +204,7 @@ def _paused(robot: Robot, clock: Clock, watchdog: Watchdog | None) -> Iterator[N
         watchdog.arm()
 
 
-def _state(seen: Observation) -> State:
-    return State(seen.joint_position[None], seen.joint_velocity[None])
+def _state(task: Task, seen: Observation, goal: np.ndarray) -> State:
+    pose = seen.body_pose[None]
+    twist = np.zeros((1, len(task.bodies), 6), np.float32)  # nothing measures it, and no task asks for it
+    return State(seen.joint_position[None], seen.joint_velocity[None], pose, twist, goal[None])

@@ -20,7 +20,7 @@ RUNAWAY = 1.5  # a joint this many times faster than its limit is not under cont
 class Filtered:
     """A command that may be sent, and the names of the limits that changed it (empty: none did)."""
 
-    command: np.ndarray  # (u,) N or N m
+    command: np.ndarray  # (u,) N or N m, or velocities
     reasons: tuple[str, ...] = ()
 
 
@@ -55,6 +55,16 @@ class Workspace:
                 return f"workspace: {name} = {worst[0]:.3f} is outside [{self._low[k]:g}, {self._high[k]:g}]"
         return ""
 
+    def within(self, position: np.ndarray, ahead: np.ndarray) -> float:
+        """The share in [0, 1] of the way from `position` to `ahead` (j,) that leaves no point further outside."""
+        if not self._axes:
+            return 1.0
+        at, soon = (points_of(self._points, q)[:, self._axes] for q in (position, ahead))
+        way = soon - at
+        room = np.where(way > 0, self._high - at, at - self._low)
+        moves = np.abs(way) > NO_MOTION
+        return float(np.min(np.clip(room[moves] / np.abs(way[moves]), 0.0, 1.0), initial=1.0))
+
     def outward(self, position: np.ndarray, ahead: np.ndarray, row: int, effort: float) -> bool:
         """Whether effort on joint `row` drives a point further out that is at the border, or will be at `ahead`."""
         if not self._axes or effort == 0.0:
@@ -81,6 +91,9 @@ class SafetyFilter:
     limit; a command or observation that is not finite, or an observation that is too old, gives zero.
     """
 
+    RATE = "effort_rate"  # the limit of how fast a command may change, which must be given
+    LOOKAHEAD_S = 0.12
+
     def __init__(
         self,
         limits: Mapping[str, JointLimits],
@@ -89,18 +102,21 @@ class SafetyFilter:
         period_s: float,
         *,
         max_age_s: float = math.inf,
-        lookahead_s: float = 0.12,
+        lookahead_s: float | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         for joint in actuated:
             if joint not in limits:
                 raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
+            if getattr(limits[joint], self.RATE) is None:
+                raise RobotError(f"robot.limits.{joint}.{self.RATE}: none given; accepted is the most there may be")
         self._joints = tuple(joints)
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
         self._workspace = workspace or Workspace({}, lambda joints: np.zeros((1, 0, 3)))
         self._workspace.check(len(joints))
-        self._period_s, self._max_age_s, self._lookahead_s = period_s, max_age_s, lookahead_s
+        self._period_s, self._max_age_s = period_s, max_age_s
+        self._lookahead_s = self.LOOKAHEAD_S if lookahead_s is None else lookahead_s
         self.reset()
 
     def reset(self, speed: float = 1.0) -> None:
@@ -119,6 +135,8 @@ class SafetyFilter:
         for name, q, v in zip(self._joints, position, velocity, strict=True):
             if not (math.isfinite(q) and math.isfinite(v)):
                 return f"joint {name}: the measurement is not finite"
+        if not observation.finite:
+            return "a tracked body: its pose is not finite"
         for row, name, limit in self._watched:
             q, v = position[row], velocity[row]
             if not limit.position[0] <= q <= limit.position[1]:
@@ -132,15 +150,12 @@ class SafetyFilter:
         asked = command.tolist()
         position, velocity = observation.joint_position.tolist(), observation.joint_velocity.tolist()
         last, self._last_velocity = self._last_velocity, velocity
-        if not all(map(math.isfinite, asked)):
-            return self._zero("non_finite")
-        if not all(map(math.isfinite, position)) or not all(map(math.isfinite, velocity)):
-            return self._zero("non_finite")
-        if now_s - observation.captured_s + max(observation.age_s.tolist()) > self._max_age_s:
-            return self._zero("stale")
+        if why_not := self._unusable(asked, observation, now_s):
+            return self._zero(why_not)
         reasons: dict[str, None] = {}
         for i, (row, limit) in enumerate(self._driven):
             why: dict[str, None] = {}
+            assert limit.effort_rate is not None  # checked when this was made
             q, v, step = position[row], velocity[row], limit.effort_rate * self._period_s
             effort = _clip(asked[i], -limit.effort, limit.effort)
             if effort != asked[i]:
@@ -173,6 +188,14 @@ class SafetyFilter:
                 reasons |= why
             asked[i] = inside
         return Filtered(np.array(asked), tuple(reasons))
+
+    def _unusable(self, asked: list[float], observation: Observation, now_s: float) -> str:
+        """Why no command can be made of this, or an empty string."""
+        measured = [*observation.joint_position.tolist(), *observation.joint_velocity.tolist()]
+        if not all(map(math.isfinite, (*asked, *measured))):
+            return "non_finite"
+        old = now_s - observation.captured_s + max(observation.age_s.tolist()) > self._max_age_s
+        return "stale" if old else ""
 
     def _zero(self, reason: str) -> Filtered:
         return Filtered(np.zeros(len(self._driven)), (reason,))

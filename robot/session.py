@@ -24,12 +24,13 @@ from robot.moves import Moves
 from robot.operator import handlers
 from robot.policy import ExportedPolicy
 from robot.request import Desk
-from robot.rollout import Recording, rollout
+from robot.rollout import Recording, rollout, states
 from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
 from robot.twin.process import TwinProcess
+from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
 
 BOOK_EVERY_S = 60.0  # how much idle time the death of the program may leave unbooked
@@ -64,10 +65,11 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        self._safety = SafetyFilter(
+        kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
+        self._safety = kind(
             spec.limits,
             task.joints,
-            task.actuated,
+            spec.actuated,
             task.control_period_s,
             max_age_s=max_age_s,
             workspace=Workspace(settings.workspace, task.workspace_points),
@@ -278,7 +280,7 @@ class RobotSession(Moves):
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return min(asked, self.settings.confirmation, key=MODES.index)
+        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
 
     def _check(self, policy: ExportedPolicy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""
@@ -307,9 +309,10 @@ class RobotSession(Moves):
                 return Recording(stop=moved.stop, link=moved.link)
         self._watch.mark("reset")
         self._safety.reset(self._speed.scale(policy.run))
+        start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
         try:
             if not shadow:
-                self._prepare(random, world, episode)
+                self._prepare(start, random, world, episode)
         except RobotFault as fault:
             return Recording(stop=str(fault), link=fault.link)
         with urgent(self.robot.spec.realtime):
@@ -322,6 +325,7 @@ class RobotSession(Moves):
                 self._watchdog,
                 noise,
                 self.settings.explore,
+                goal=start.goal[0] if self.task.goal_size else None,
                 interrupted=lambda: self.interrupted,
                 approve=self._approve if mode == "confirm_each" else None,
                 shadow=shadow,
@@ -329,17 +333,19 @@ class RobotSession(Moves):
 
     def _approve(self, command: np.ndarray) -> None:
         """Ask a person about one command; raises RobotError for a no."""
-        values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(self.task.actuated, command, strict=True))
-        self._confirmer.ask(f"send {values} (N or N m) for one period", lambda: self.interrupted)
+        spec = self.robot.spec
+        values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(spec.actuated, command, strict=True))
+        unit = "N or N m" if spec.takes == "effort" else "m/s or rad/s"
+        self._confirmer.ask(f"send {values} ({unit}) for one period", lambda: self.interrupted)
 
     def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
         """Judged by the task from the last measured state, and from as many before it as it asks for."""
         steps, hold = len(columns["reward"]), self.task.hold_steps
-        last = State(columns["joint_position"][-1:], columns["joint_velocity"][-1:])
-        if not steps or steps < hold or not self.task.success(last, np.array([steps]))[0]:
+        if not steps or steps < hold:
             return False
-        held = State(columns["joint_position"][steps - hold :], columns["joint_velocity"][steps - hold :])
-        return bool(self.task.holding(held).all())
+        if not self.task.success(states(self.task, columns, slice(-1, None)), np.array([steps]))[0]:
+            return False
+        return bool(self.task.holding(states(self.task, columns, slice(steps - hold, None))).all())
 
     def _keep(self, episode: RobotEpisode, counts: bool) -> RobotEpisode:
         """Durable first, then the books. Without a single step there is nothing to keep."""
@@ -353,16 +359,14 @@ class RobotSession(Moves):
                 self._speed.count(meta.policy_run)
         else:
             self._watch.mark(self._resting())
-        self.last = episode
-        self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
+        self.last, self.timing = episode, {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)
         return episode
 
-    def _prepare(self, random: KeyedRandom, world: int, episode: int) -> None:
+    def _prepare(self, start: State, random: KeyedRandom, world: int, episode: int) -> None:
         """Into the starting state, motors on."""
         if self.technician:
-            start = self.task.initial(random.uniform("initial", world, episode, self.task.initial_size))
             noise_seed = int(random.uniform("reality", world, episode, 1)[0, 0] * 2**53)
             self.technician.reset(start, noise_seed)
         self.robot.arm()

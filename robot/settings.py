@@ -34,10 +34,13 @@ class JointLimits(_Frozen):
     position: tuple[float, float] = Field(description="[low, high], m or rad; beyond it the robot is stopped")
     velocity: Positive = Field(description="m/s or rad/s; no effort that drives the joint faster")
     effort: Positive = Field(description="N or N m, never exceeded")
-    effort_rate: Positive = Field(description="N/s or N m/s; removing effort is never limited")
+    effort_rate: Positive | None = Field(
+        default=None, description="N/s or N m/s, where the motor takes efforts; removing effort is never limited"
+    )
     acceleration: Positive | None = Field(
         default=None,
-        description="m/s^2 or rad/s^2, as measured; no effort that adds to more (null: not watched)",
+        description="m/s^2 or rad/s^2. Of efforts: none that adds to more, as measured (null: not watched). Of "
+        "velocities: how fast a command may change",
     )
     jerk: Positive | None = Field(
         default=None, description="m/s^3 or rad/s^3 of a planned move (null: what robot.motion says)"
@@ -58,7 +61,7 @@ class ServoSettings(_Frozen):
     scale: float = Field(description="m or rad of the joint for one radian of the servo")
     zero_ticks: int = Field(default=0, description="encoder reading at joint position zero, of 4096 a revolution")
     effort_per_unit: Positive | None = Field(
-        default=None, description="N or N m of one unit of goal current (null: the servo only measures)"
+        default=None, description="N or N m of one unit of current (null: the servo only measures)"
     )
 
 
@@ -137,6 +140,9 @@ class RobotSettings(_Frozen):
     technician: Path | None = Field(
         default=None,
         description="socket of who sets the starting state (null: the twin's own, or start as it stands)",
+    )
+    tracker: Path | None = Field(
+        default=None, description="socket of what tracks the task's bodies, such as a camera (null: the twin's own)"
     )
     twin: TwinSettings | None = Field(
         default_factory=TwinSettings, description="the stand-in for a robot without a port (null: none)"

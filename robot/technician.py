@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from pathlib import Path
 from typing import Any, Protocol
 
 from envs.task import State
-from robot.interface import RobotError, RobotFault
+from robot.line import JsonLine
 
 
 class Technician(Protocol):
@@ -26,56 +24,26 @@ class SocketTechnician:
     """The lab technician of a twin: a unix socket that speaks one JSON object a line."""
 
     def __init__(self, path: Path | str, timeout_s: float = 10.0) -> None:
-        self._path = Path(path)
-        self._timeout_s = timeout_s
-        self._socket: socket.socket | None = None
-        self._buffer = b""
+        self._line = JsonLine(path, "robot.technician", "a running twin", timeout_s)
 
     def reset(self, state: State, noise_seed: int) -> None:
-        self._ask(
+        self._line.ask(
             do="reset",
             joint_position=state.joint_position[0].tolist(),
             joint_velocity=state.joint_velocity[0].tolist(),
+            body_pose=state.body_pose[0].tolist() if len(state.body_pose) else [],
             noise_seed=noise_seed,
         )
 
     def ping(self) -> dict[str, Any]:
-        return self._ask(do="ping")
+        return self._line.ask(do="ping")
 
     def record(self, since_s: float = 0.0) -> dict[str, Any]:
         """What the twin itself recorded: events of the motors and the true state, for tests and demos.
 
         `since_s`: only events from then on, of the monotonic clock.
         """
-        return self._ask(do="record", since_s=since_s)
+        return self._line.ask(do="record", since_s=since_s)
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _ask(self, **request: Any) -> dict[str, Any]:
-        try:
-            if self._socket is None:
-                self._buffer = b""
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(self._timeout_s)
-                self._socket.connect(str(self._path))
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-            while b"\n" not in self._buffer:
-                data = self._socket.recv(65536)
-                if not data:
-                    raise ConnectionResetError("it hung up")
-                self._buffer += data
-        except OSError as error:
-            self.close()
-            raise RobotFault(
-                f"robot.technician: {self._path} does not answer ({error.strerror or error}); accepted is "
-                "the socket of a running twin",
-                link=True,
-            ) from error
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RobotError(f"robot.technician: {answer['error']}")
-        return answer
+        self._line.close()

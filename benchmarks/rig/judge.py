@@ -39,6 +39,7 @@ def exceeded(events: Sequence[dict], limit: JointLimits, period_s: float) -> lis
                 found.append(f"goal {force:.2f} N with the motor off")
             if abs(force) > limit.effort + ROUNDING:
                 found.append(f"effort {force:.2f} N")
+            assert limit.effort_rate is not None
             if more > 0 and abs(force - last) > limit.effort_rate * period_s + 1e-6:
                 found.append(f"effort from {last:.2f} to {force:.2f} N in one period")
             outward = (force > 0 and x > limit.position[1]) or (force < 0 and x < limit.position[0])

@@ -32,11 +32,11 @@ class Bias(SensorEffect):
 
     def __init__(self, parameter: str, joint: int) -> None:
         self.parameters = (parameter,)
-        self._joint = joint
+        self.joint = joint
 
     def _transform(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice):
         position = state.joint_position.copy()
-        position[:, self._joint] += self.values[rows, 0]
+        position[:, self.joint] += self.values[rows, 0]
         return position, state.joint_velocity.copy()
 
 
@@ -47,11 +47,11 @@ class Quantization(SensorEffect):
 
     def __init__(self, parameter: str, joint: int) -> None:
         self.parameters = (parameter,)
-        self._joint = joint
+        self.joint = joint
 
     def _transform(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice):
         quantum = self.values[rows, 0]
         quantum = np.where(quantum > 0, quantum, 1.0)
         position = state.joint_position.copy()
-        position[:, self._joint] = np.round(position[:, self._joint] / quantum) * quantum
+        position[:, self.joint] = np.round(position[:, self.joint] / quantum) * quantum
         return position, state.joint_velocity.copy()

@@ -6,9 +6,12 @@ both and their rates, and takes a horizontal force on the cart.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from envs.effects.command import DeadBand, Delay, Gain, Lag, Noise
+from envs.effects.disturbance import Pushes
 from envs.effects.sensor import Bias, Quantization, SensorNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Gravity, JointCoulomb, JointDamping, LinkMass, Scene
@@ -42,6 +45,7 @@ PARAMETERS = ParameterSpace(
             description="zero error of the pole encoder",
         ),
         Parameter("sensor.quantum_rad", "rad", 0.0, (0.0, 0.05), (0.0, 0.0), description="pole encoder resolution"),
+        Parameter("disturbance.push_n", "N", 0.0, (0.0, 10.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
     ]
 )
 
@@ -61,6 +65,7 @@ class Cartpole(Task):
     frame_scale = np.array([1.5, 4.0, 1.0, 0.5, 1.0], np.float32)
     parameters = PARAMETERS
     adr_thresholds = (0.5, 0.9)  # episode success
+    rest = (0.0, math.pi)  # the pole hangs
 
     @property
     def scene(self) -> Scene:
@@ -96,6 +101,10 @@ class Cartpole(Task):
             Bias("sensor.bias_rad", joint=1),
             Quantization("sensor.quantum_rad", joint=1),
         )
+
+    @property
+    def disturbances(self):
+        return (Pushes("disturbance.push_n", "cart", "x"),)
 
     def initial(self, uniform: np.ndarray) -> State:
         spread = (2.0 * uniform - 1.0) * np.array([0.1, 0.05, 0.1, 0.1])  # x, angle, and their rates

@@ -61,7 +61,7 @@ PARAMETERS = ParameterSpace(
         Parameter("wind.direction_rad", "rad", 0.0, (-math.pi, math.pi), (-math.pi, math.pi), description="from x"),
         Parameter("wind.turbulence_m_s", "m/s", 0.0, (0.0, 3.0), (0.0, 0.6), description="sd of each component"),
         Parameter("wind.correlation_s", "s", 1.0, (0.1, 10.0), (0.3, 4.0), "log", "of the turbulence"),
-        Parameter("push.force_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
+        Parameter("disturbance.push_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
         Parameter("sensor.position_noise_m", "m", 0.0, (0.0, 0.1), (0.0, 0.02), description="sd on each axis"),
         Parameter("sensor.velocity_noise_m_s", "m/s", 0.0, (0.0, 0.3), (0.0, 0.05), description="sd on each axis"),
         Parameter("sensor.attitude_noise_rad", "rad", 0.0, (0.0, 0.1), (0.0, 0.02), description="sd of each angle"),
@@ -168,7 +168,10 @@ class Hover(Task):
             "wind.turbulence_m_s",
             "wind.correlation_s",
         )
-        return (Wind(wind, "frame", lambda state: state.joint_velocity[:, :3]), Pushes("push.force_n", "frame", "xyz"))
+        return (
+            Wind(wind, "frame", lambda state: state.joint_velocity[:, :3]),
+            Pushes("disturbance.push_n", "frame", "xyz"),
+        )
 
     def initial(self, uniform: np.ndarray) -> State:
         spread = (2.0 * uniform - 1.0) * np.array([0.4] * 3 + [0.15] * 3 + [0.2] * 6)

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from envs.effects.command import Delay, Gain, Lag, Noise, Offset
+from envs.effects.disturbance import Pushes
 from envs.effects.sensor import Bias, SensorNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Gravity, JointCoulomb, JointDamping, LinkMass, Scene
@@ -45,6 +46,7 @@ PARAMETERS = ParameterSpace(
         Parameter("action.noise_nm", "N m", 0.0, (0.0, 0.5), (0.0, 0.06), description="sd of the torque, each step"),
         Parameter("sensor.noise_sd", "SI", 0.0, (0.0, 0.3), (0.0, 0.05), description="sd on every measured channel"),
         Parameter("sensor.bias_rad", "rad", 0.0, (-0.2, 0.2), (-0.03, 0.03), description="zero error of the encoder"),
+        Parameter("disturbance.push_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
     ]
 )
 
@@ -94,6 +96,10 @@ class Pendulum(Task):
     @property
     def sensor_effects(self):
         return (SensorNoise("sensor.noise_sd"), Bias("sensor.bias_rad", joint=0))
+
+    @property
+    def disturbances(self):
+        return (Pushes("disturbance.push_n", "arm", "x"),)
 
     def initial(self, uniform: np.ndarray) -> State:
         spread = ((2.0 * uniform - 1.0) * np.array([0.2, 0.2])).astype(np.float32)  # angle and rate, hanging

@@ -28,7 +28,7 @@ PUCK_RADIUS_M, PUCK_HEIGHT_M = 0.05, 0.06
 START = (0.36, -0.10, TIP_M), (0.41, 0.10, TIP_M)  # of the tip
 PUCK = (0.48, -0.10), (0.56, 0.10)
 GOAL = (0.52, -0.18), (0.68, 0.18)
-WORKSPACE = (0.30, -0.34, TIP_M), (0.74, 0.34, TIP_M)
+WORKSPACE = (0.32, -0.30, TIP_M), (0.70, 0.30, TIP_M)  # no corner of it is near a singularity or a joint's limit
 LOST_M = 0.10  # a puck so far outside the workspace is out of reach
 
 PARAMETERS = ParameterSpace(
@@ -174,6 +174,9 @@ class Push(Task):
     def distance(self, state: State) -> np.ndarray:
         """(n,) m from the puck to the goal."""
         return np.linalg.norm(state.goal - state.body_pose[:, 0, :2], axis=1)
+
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        return self._chain.position(joint_position)[:, None]
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         """Up to 1 with the puck at the goal; a quarter of it for the tip being behind the puck until then."""

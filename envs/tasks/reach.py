@@ -18,7 +18,7 @@ from envs.task import State, Task
 MAX_SPEED_M_S = 0.5
 SUCCESS_M = 0.025
 LOW, HIGH = (0.35, -0.25, 0.85), (0.60, 0.25, 1.15)  # starts and goals
-WORKSPACE = (0.28, -0.35, 0.80), (0.68, 0.35, 1.22)
+WORKSPACE = (0.33, -0.28, 0.82), (0.62, 0.28, 1.18)  # no corner of it is near a singularity or a joint's limit
 
 
 class Reach(Task):
@@ -92,6 +92,9 @@ class Reach(Task):
     def distance(self, state: State) -> np.ndarray:
         """(n,) m from the tip to the goal."""
         return np.linalg.norm(self._chain.position(state.joint_position) - state.goal, axis=1)
+
+    def workspace_points(self, joint_position: np.ndarray) -> np.ndarray:
+        return self._chain.position(joint_position)[:, None]
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         """Near 1 at the goal, less for fast commands."""

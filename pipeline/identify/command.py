@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.data_commands import MAP
 
 if TYPE_CHECKING:
+    from envs.task import Task
     from pipeline.identify.fit import FitSettings
 
-TASKS = ("pendulum",)
 SHIPPED = {"pendulum": Path(__file__).with_name("pendulum.yaml")}
 
 
 def identify(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What was recorded: pendulum, one driven joint.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, or your own.")],
     logs: Annotated[
         list[Path] | None,
         typer.Option("--log", metavar="FILE", help="A recording, CSV or Parquet; as often as you like."),
     ] = None,
+    robot: Annotated[
+        str | None,
+        typer.Option("--robot", metavar="RUN|CONFIG", help="Move the robot of a run or configuration, and record it."),
+    ] = None,
+    recordings: Annotated[int, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many.")] = 3,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is.")
+    ] = 20.0,
     use: Annotated[
         Path | None,
         typer.Option("--use", metavar="FILE", help="An identified.yaml to judge instead, or pendulum, which ships."),
@@ -35,11 +43,18 @@ def identify(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Everything random follows from it.")] = 0,
     fix: Annotated[
         list[str] | None,
-        typer.Option("--fix", metavar="NAME=VALUE", help="A constant you know; as often as you like."),
+        typer.Option("--fix", metavar="NAME=VALUE", help="A parameter you know; as often as you like."),
     ] = None,
     extra: Annotated[
         list[str] | None,
-        typer.Option("--extra", metavar="NAME", help="Fit what is 0 otherwise: drag, stribeck, coulomb_asymmetry."),
+        typer.Option("--extra", metavar="NAME", help="Fit a parameter too that is left alone otherwise."),
+    ] = None,
+    model: Annotated[
+        Literal["world", "joint"] | None,
+        typer.Option(
+            help="What is fitted: the task's simulated world, to what was commanded; or the equation of one driven "
+            "joint, to measured torques (default for pendulum with --log)."
+        ),
     ] = None,
     columns: MAP = None,
     output: Annotated[
@@ -48,36 +63,66 @@ def identify(
     ] = Path("identified.yaml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
 ) -> None:
-    """Identify a machine from recordings, with uncertainty; or judge what was identified on another recording.
+    """Identify a robot from recordings, with uncertainty; or judge what was identified on another recording.
 
-    Writes identified.yaml and a page of plots. With --use and --predict: how far off the predicted position is,
-    open loop from the measured torque, from random starts.
+    Writes identified.yaml and a page of plots. With --robot it moves first, through the safety filter, in a way that
+    tells most; the recordings are kept beside the result. With --use and --predict: how far off the predicted positions
+    are, open loop, from random starts.
     """
+    from envs.registry import make_task
     from robot.interface import RobotError
-    from robot.log_files import DEFAULT_MAP
+    from robot.log_files import DEFAULT_MAP, read_log
 
-    if task not in TASKS:
-        raise RobotError(f"task: {task!r} cannot be identified from a recording; accepted: {', '.join(TASKS)}")
-    if (use is None) != (to_predict is None) or (use is None) == (not logs):
-        raise RobotError("identify: accepted is either --log FILE, or --use identified.yaml with --predict FILE")
+    made = make_task(task)
+    ways = [bool(logs), robot is not None, use is not None]
+    if sum(ways) != 1 or (use is None) != (to_predict is None):
+        raise RobotError(
+            "identify: accepted is one of --log FILE, --robot RUN|CONFIG, or --use identified.yaml with --predict FILE"
+        )
     entries = columns or list(DEFAULT_MAP)
+    fixed, more = _fixed(fix or []), tuple(extra or ())
     if use is not None and to_predict is not None:
-        _judge(use, to_predict, entries, horizon, starts, seed, as_json)
-    else:
+        _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
+        return
+    by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
+    if by_joint:
+        if task not in SHIPPED or robot is not None:
+            raise RobotError("model: joint given; accepted with it is the task pendulum, and --log")
         from pipeline.identify.fit import FitSettings
 
-        _fit(
-            task,
-            logs or [],
-            entries,
-            FitSettings(fixed=_fixed(fix or []), extra=tuple(extra or ())),
-            seed,
-            output,
-            as_json,
-        )
+        _fit(task, logs or [], entries, FitSettings(fixed=fixed, extra=more), seed, output, as_json)
+        return
+    from pipeline.identify import task_command
+    from pipeline.identify.estimate import FitSettings as TaskSettings
+
+    settings = TaskSettings(fixed=fixed, extra=more, processes=task_command.PROCESSES)
+    if robot is not None:
+        folder = output.parent / f"{output.stem}_recordings"
+        found = task_command.record_on(made, robot, settings, recordings, seconds, seed, folder)
+    else:
+        found = [read_log(file, entries) for file in logs or []]
+    task_command.fit_files(made, found, settings, seed, output, as_json)
 
 
-def _judge(use: Path, log: Path, entries: list[str], horizon: float, starts: int, seed: int, as_json: bool) -> None:
+def _judge(
+    task: Task, use: Path, log: Path, entries: list[str], horizon: float, starts: int, seed: int, as_json: bool
+) -> None:
+    from pipeline.identify import posterior
+    from pipeline.identify.result import FORMAT
+    from robot.log_files import read_log
+
+    use = use if use.exists() else SHIPPED.get(str(use), use)
+    if posterior.read(use).get("format", FORMAT) == FORMAT:
+        _judge_joint(use, log, entries, horizon, starts, seed, as_json)
+    else:
+        from pipeline.identify import task_command
+
+        task_command.judge(task, use, read_log(log, entries), horizon, starts, seed, as_json)
+
+
+def _judge_joint(
+    use: Path, log: Path, entries: list[str], horizon: float, starts: int, seed: int, as_json: bool
+) -> None:
     from pipeline.identify.predict import predict
     from pipeline.identify.result import load_values
     from robot.log_files import read_log

@@ -38,11 +38,12 @@ EXTRAS = {  # vendor module: the extra that installs it
 
 def make_robot(settings: RobotSettings, task: Task) -> Robot:
     """The robot of `settings`, not yet connected; raises RobotError for a driver that cannot be loaded."""
-    missing = [joint for joint in task.actuated if joint not in settings.limits]
+    motors = task.scene.motors
+    missing = [joint for joint in motors if joint not in settings.limits]
     if missing:
         raise RobotError(
             f"robot.limits: the actuated joint '{missing[0]}' of {task.name} has no entry, and a robot "
-            f"without limits is refused; accepted is an entry for each of {', '.join(task.actuated)}"
+            f"without limits is refused; accepted is an entry for each of {', '.join(motors)}"
         )
     unknown = [joint for joint in settings.limits if joint not in task.joints]
     if unknown:

@@ -1,7 +1,7 @@
-"""Servos of the Dynamixel X series in current control, over Protocol 2.0 with the vendor's SDK.
+"""Servos of the Dynamixel X series in current or velocity control, over Protocol 2.0 with the vendor's SDK.
 
-A joint that a command drives is a motor (goal current); any other is a servo with its torque off, read as
-encoder.
+A joint that a command drives is a motor (goal current for efforts, goal velocity for velocities, as the task's motors
+take); any other is a servo with its torque off, read as encoder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import struct
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,39 @@ from robot.drivers.spec import make_spec
 from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Status
 from robot.settings import RobotSettings
 
-OPERATING_MODE, CURRENT_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT = 11, 38, 64, 70, 98, 102
-CURRENT_CONTROL = 0
-MOST_UNITS = 0x7FFF
+OPERATING_MODE, CURRENT_LIMIT, VELOCITY_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG = 11, 38, 44, 64, 70, 98
 BLOCK, BLOCK_SIZE = 98, 38  # bus watchdog up to and with present position
-BLOCK_FORMAT = struct.Struct("<B3xh24xii")  # watchdog, goal current, velocity, position at 98, 102, 128, 132
+# watchdog, goal current, goal velocity, velocity, position at 98, 102, 104, 128, 132
+BLOCK_FORMAT = struct.Struct("<B3xhi20xii")
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
 WATCHDOG_UNIT_MS = 20.0
 LOCKSTEP_PATIENCE_S = 20.0  # a twin that waits for us may itself have to wait for the processor
 REALTIME_PATIENCE_S = 0.04
 PING_PATIENCE_S = 2.0  # a device that is no robot should not keep anybody waiting
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How a servo is told what to do: operating mode, and the register of the goal."""
+
+    mode: int
+    name: str
+    register: int
+    size: int  # bytes
+    field: int  # of BLOCK_FORMAT
+    limit: int  # register of the most it accepts
+    limit_size: int
+
+    @property
+    def most_units(self) -> int:
+        return 2 ** (8 * self.size - 1) - 1
+
+
+GOALS = {
+    "effort": Goal(0, "goal current", 102, 2, 1, CURRENT_LIMIT, 2),
+    "velocity": Goal(1, "goal velocity", 104, 4, 2, VELOCITY_LIMIT, 4),
+}
 
 
 class DynamixelRobot:
@@ -49,22 +72,26 @@ class DynamixelRobot:
                 raise RobotError(
                     f"robot.servos: joint '{joint}' of {task.name} has no servo; accepted is an entry for it"
                 )
-        self.spec = make_spec(settings, task, "torque_off")
+        self.spec = make_spec(settings, task, "torque_off", sends=tuple(GOALS))
+        self._goal = GOALS[self.spec.takes]
         self._settings = settings
         servos = [settings.servos[joint] for joint in task.joints]
         self._ids = tuple(servo.id for servo in servos)
         self._zero = [servo.zero_ticks for servo in servos]
         self._position_scale = [TICK_RAD * servo.scale for servo in servos]
         self._velocity_scale = [VELOCITY_RAD_S * servo.scale for servo in servos]
-        self._motors: list[tuple[int, int, float]] = []  # (row in `joints`, servo id, effort of one unit)
-        for joint in task.actuated:
+        self._motors: list[tuple[int, int, float]] = []  # (row in `joints`, servo id, what one unit of the goal is)
+        self._effort_units: list[float] = []  # N or N m of one unit of current
+        for joint in self.spec.actuated:
             servo = settings.servos[joint]
             if servo.effort_per_unit is None:
                 raise RobotError(
                     f"robot.servos.{joint}.effort_per_unit: none given for an actuated joint; accepted is "
-                    "the N or N m of one unit of goal current"
+                    "the N or N m of one unit of current"
                 )
-            self._motors.append((task.joints.index(joint), servo.id, servo.effort_per_unit))
+            unit = servo.effort_per_unit if self.spec.takes == "effort" else VELOCITY_RAD_S * servo.scale
+            self._motors.append((task.joints.index(joint), servo.id, unit))
+            self._effort_units.append(servo.effort_per_unit)
         self._motor_rows = [row for row, _, _ in self._motors]
         self._units = [0] * len(self._motors)  # the last goal sent
         self._lock = threading.RLock()  # the watchdog's thread may call hold
@@ -95,7 +122,7 @@ class DynamixelRobot:
                     link.write(servo, TORQUE_ENABLE, 1, 0)
                 for _, servo, _ in self._motors:
                     link.write(servo, BUS_WATCHDOG, 1, 0)
-                    link.write(servo, OPERATING_MODE, 1, CURRENT_CONTROL)
+                    link.write(servo, OPERATING_MODE, 1, self._goal.mode)
                 self._check_units(link)
             except RobotFault as error:
                 self.disconnect()
@@ -108,16 +135,32 @@ class DynamixelRobot:
             self._trouble = ""
 
     def _check_units(self, link: Link) -> None:
-        """Refuse an effort limit that the servo could never be asked for: then the units are wrong."""
-        for (_, servo, unit), joint in zip(self._motors, self.spec.actuated, strict=True):
-            most, accepted = self.spec.limits[joint].effort / unit, link.read(servo, CURRENT_LIMIT, 2)
-            if not accepted:
-                raise RobotFault(f"{joint}: servo {servo} has a current limit of 0; accepted is one that may drive")
-            if most > accepted + 0.5:
-                least = self.spec.limits[joint].effort / accepted
+        """Refuse a limit that the servo could never be asked for: then the units are wrong.
+
+        In velocity control the servo alone bounds the effort, so its own limit has to keep to the joint's.
+        """
+        goal, takes = self._goal, self.spec.takes
+        for (_, servo, unit), joint, effort_unit in zip(
+            self._motors, self.spec.actuated, self._effort_units, strict=True
+        ):
+            limit, current = self.spec.limits[joint], link.read(servo, CURRENT_LIMIT, 2)
+            accepted = link.read(servo, goal.limit, goal.limit_size)
+            if not (accepted and current):
+                what = "current" if not current else "velocity"
+                raise RobotFault(f"{joint}: servo {servo} has a {what} limit of 0; accepted is one that may drive")
+            most = limit.effort if takes == "effort" else limit.velocity
+            if most / abs(unit) > accepted + 0.5:
+                least, key = most / accepted, "effort_per_unit" if takes == "effort" else "scale"
+                least /= 1.0 if takes == "effort" else VELOCITY_RAD_S
                 raise RobotFault(
-                    f"{joint}: its effort limit is {most:.0f} units of goal current, and servo {servo} takes "
-                    f"{accepted}; accepted is an effort_per_unit of at least {least:.4g}, or a lower limit"
+                    f"{joint}: its {takes} limit is {most / abs(unit):.0f} units of {goal.name}, and servo {servo} "
+                    f"takes {accepted}; accepted is {'an' if key[0] == 'e' else 'a'} {key} of at least {least:.4g}, "
+                    "or a lower limit"
+                )
+            if takes == "velocity" and current * effort_unit > limit.effort + 0.5 * effort_unit:
+                raise RobotFault(
+                    f"{joint}: servo {servo} may push with {current * effort_unit:.4g} N m, and the joint's limit is "
+                    f"{limit.effort:g}; accepted is a lower current limit in the servo, or a higher one here"
                 )
 
     def arm(self) -> None:
@@ -147,15 +190,15 @@ class DynamixelRobot:
             rows = [BLOCK_FORMAT.unpack(block) for block in blocks]
             if self._armed:
                 for units, (row, servo, _) in zip(self._units, self._motors, strict=True):
-                    watchdog, goal = rows[row][0], rows[row][1]
+                    watchdog, goal = rows[row][0], rows[row][self._goal.field]
                     if watchdog == 0xFF:
                         self._armed = False
                         raise RobotFault(f"servo {servo}: its bus watchdog stopped it", link=True)
                     if goal != units:
                         self._armed = False
-                        raise RobotFault(f"servo {servo}: has goal current {goal} where {units} was sent")
-        position = [(row[3] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
-        velocity = [row[2] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
+                        raise RobotFault(f"servo {servo}: has {self._goal.name} {goal} where {units} was sent")
+        position = [(row[4] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
+        velocity = [row[3] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
         return Observation(
             np.array(position, np.float32),
             np.array(velocity, np.float32),
@@ -166,14 +209,16 @@ class DynamixelRobot:
     def command(self, command: np.ndarray) -> Sent:
         """Round towards zero to whole units, so that what is sent never exceeds what was allowed."""
         values = command.tolist()
-        units = [int(v / unit + math.copysign(1e-9, v)) for v, (_, _, unit) in zip(values, self._motors, strict=True)]
-        if any(abs(n) > MOST_UNITS for n in units):  # it would arrive as something else
-            raise RobotFault(f"{units} units of goal current asked; the register holds at most {MOST_UNITS}")
+        units = [_whole(v / unit) for v, (_, _, unit) in zip(values, self._motors, strict=True)]
+        goal = self._goal
+        if any(abs(n) > goal.most_units for n in units):  # it would arrive as something else
+            raise RobotFault(f"{units} units of {goal.name} asked; the register holds at most {goal.most_units}")
         with self._lock:
             link = self._line()
             if not self._armed:
                 raise RobotFault("the motors are off: the robot was held and must be armed before a command")
-            link.sync_write(GOAL_CURRENT, 2, {servo: n for n, (_, servo, _) in zip(units, self._motors, strict=True)})
+            goals = {servo: n for n, (_, servo, _) in zip(units, self._motors, strict=True)}
+            link.sync_write(goal.register, goal.size, goals)
             self._units = units
         sent = np.array([n * unit for n, (_, _, unit) in zip(units, self._motors, strict=True)])
         return Sent(sent, time.monotonic())
@@ -239,6 +284,10 @@ class DynamixelRobot:
         if self._link is None:
             raise RobotFault(f"not connected to the robot on {self._port}", link=True)
         return self._link
+
+
+def _whole(units: float) -> int:
+    return int(units + math.copysign(1e-9, units))
 
 
 def _is_terminal(port: str) -> bool:

@@ -10,16 +10,29 @@ from robot.interface import RobotError, RobotSpec
 from robot.settings import RobotSettings
 
 
-def make_spec(settings: RobotSettings, task: Task, stop: Literal["torque_off", "hold", "damped"]) -> RobotSpec:
+def make_spec(
+    settings: RobotSettings,
+    task: Task,
+    stop: Literal["torque_off", "hold", "damped"],
+    sends: tuple[str, ...] = ("effort",),
+) -> RobotSpec:
+    """Raises RobotError when the task's motors take what the driver does not send."""
+    scene = task.scene
+    if scene.motors_take not in sends:
+        raise RobotError(
+            f"robot.driver: {settings.speaks} sends no {scene.motors_take}, which the motors of {task.name} take; "
+            "accepted is a driver that does, such as dynamixel"
+        )
     return RobotSpec(
         name=settings.name,
         joints=task.joints,
-        actuated=task.actuated,
+        actuated=scene.motors,
         limits=settings.limits,
         control_hz=task.control_hz,
         max_age_s=settings.max_age_ms / 1e3,
         stop=stop,
         realtime=settings.mode == "realtime",
+        takes=scene.motors_take,
     )
 
 

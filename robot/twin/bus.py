@@ -1,4 +1,4 @@
-"""Two X-series servos on one bus: control tables, access rules, bus watchdog."""
+"""X-series servos on one bus: control tables, access rules, bus watchdog."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from robot.twin import protocol
 from robot.twin.protocol import Instruction, status
 
 TABLE_SIZE = 147
-MODEL, FIRMWARE, ID, OPERATING_MODE, CURRENT_LIMIT = 0, 6, 7, 11, 38
-TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT = 64, 70, 98, 102
+MODEL, FIRMWARE, ID, OPERATING_MODE, CURRENT_LIMIT, VELOCITY_LIMIT = 0, 6, 7, 11, 38, 44
+TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG, GOAL_CURRENT, GOAL_VELOCITY = 64, 70, 98, 102, 104
 PRESENT_CURRENT, PRESENT_VELOCITY, PRESENT_POSITION = 126, 128, 132
 EEPROM_END, READ_ONLY = 64, range(120, TABLE_SIZE)
 READ_ONLY_LOW = range(0, 7)
 MODES = (0, 1, 3, 4, 5, 16)
+CURRENT_CONTROL, VELOCITY_CONTROL = 0, 1
+GOALS = ((GOAL_CURRENT, 2, CURRENT_LIMIT, 2), (GOAL_VELOCITY, 4, VELOCITY_LIMIT, 4))  # goal, size; its limit, size
 WATCHDOG_UNIT_S = 0.02
 TRIPPED = 0xFF  # what the watchdog register reads after it has stopped the servo
 
@@ -22,7 +24,7 @@ TRIPPED = 0xFF  # what the watchdog register reads after it has stopped the serv
 class Servo:
     """The registers of one servo; `torque` and `tripped` say what its power stage does."""
 
-    def __init__(self, servo_id: int, current_limit: int) -> None:
+    def __init__(self, servo_id: int, current_limit: int, velocity_limit: int = 0) -> None:
         self.id = servo_id
         self.table = bytearray(TABLE_SIZE)
         self.heard_s = 0.0  # when the bus last addressed this servo
@@ -31,6 +33,7 @@ class Servo:
         self.put(ID, servo_id, 1)
         self.put(OPERATING_MODE, 3, 1)
         self.put(CURRENT_LIMIT, current_limit, 2)
+        self.put(VELOCITY_LIMIT, velocity_limit, 4)
 
     def put(self, address: int, value: int, size: int) -> None:
         low = -(1 << (8 * size - 1))
@@ -67,19 +70,25 @@ class Servo:
         ):
             if address <= register < end and data[register - address] not in allowed:
                 return protocol.RANGE
-        if address < GOAL_CURRENT + 2 and end > GOAL_CURRENT:
-            if address > GOAL_CURRENT or end < GOAL_CURRENT + 2:
-                return protocol.LENGTH
-            goal = struct.unpack_from("<h", data, GOAL_CURRENT - address)[0]
-            if abs(goal) > self.get(CURRENT_LIMIT, 2):
-                return protocol.LIMIT
+        for register, size, limit, limit_size in GOALS:
+            if address < register + size and end > register:
+                if address > register or end < register + size:
+                    return protocol.LENGTH
+                part = data[register - address : register - address + size]
+                if abs(int.from_bytes(part, "little", signed=True)) > self.get(limit, limit_size):
+                    return protocol.LIMIT
         return protocol.OK
 
     def write(self, address: int, data: bytes) -> None:
         was_on = self.table[TORQUE_ENABLE]
         self.table[address : address + len(data)] = data
         if self.table[TORQUE_ENABLE] and not was_on:
-            self.put(GOAL_CURRENT, 0, 2)  # a motor that is switched on starts at rest
+            self.rest()  # a motor that is switched on starts at rest
+
+    def rest(self) -> None:
+        """No goal."""
+        for register, size, *_ in GOALS:
+            self.put(register, 0, size)
 
 
 class Bus:

@@ -70,6 +70,42 @@ class PendulumHidden(Values):
         return self
 
 
+class PandaHidden(Values):
+    """A reality of the Panda arm, in joint-velocity control of its own."""
+
+    gravity_m_s2: Positive = 9.81
+    mass_scale: Positive = 1.25  # of all links against the maker's figures, inertias too
+    armature_kg_m2: Positive = 0.25  # inertia of each motor, as seen from its joint
+    viscous_nm_s: NotNegative = 2.0  # of each joint
+    coulomb_nm: NotNegative = 1.5  # of each joint
+    stiffness_nm_rad: Positive = 500.0  # of the first joints' controllers; half at the others
+    damping_nm_s: Positive = 45.0  # likewise
+    compensation: NotNegative = 0.96  # share of gravity that the controller takes off the joints
+    lag_ms: NotNegative = 30.0  # first-order lag of the velocity that the controller follows
+    latency_ms: NotNegative = 40.0  # from the bus to the controller, plus
+    latency_jitter_ms: NotNegative = 8.0  # |standard normal| times this, for each command
+    gain: Positive = 0.94  # followed / commanded velocity
+    torque_noise_nm: NotNegative = 0.4  # sd at each joint, one draw for each control step
+    encoder_offset_rad: Finite = 0.004  # zero error, of alternating sign from joint to joint
+    sensor_noise_rad: NotNegative = 0.0005  # sd
+    sensor_noise_rad_s: NotNegative = 0.01  # sd
+
+
+class PushHidden(PandaHidden):
+    """A reality of the Panda arm at a table with a puck, and a camera above that tracks the puck."""
+
+    table_height_m: Annotated[float, Field(ge=0.72, le=0.772)] = 0.744
+    puck_mass_kg: Positive = 0.3
+    puck_friction: Positive = 0.32  # Coulomb, on the table
+    puck_finger_friction: Positive = 0.6
+    puck_damping_n_s_m: NotNegative = 0.1
+    camera_hz: Positive = 30.0
+    camera_latency_ms: NotNegative = 60.0  # from the exposure to whoever asks
+    camera_noise_m: NotNegative = 0.003  # sd in x and y
+    camera_offset_m: Finite = 0.004  # calibration error: too far in x, too near in y
+    camera_drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.03  # share of pictures in which the puck is not found
+
+
 def load(path: Path | str | None, task: str = "cartpole") -> Any:
     """The values of a YAML file over the shipped ones of a task's reality; raises RobotError naming file and key."""
     rig = find_rig(task)

@@ -42,6 +42,10 @@ class TwinProcess:
         return self._directory / "technician"
 
     @property
+    def tracker(self) -> Path:
+        return self._directory / "tracker"
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 

@@ -5,30 +5,37 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from typing import cast
 
 from robot.interface import RobotError
 from robot.twin.bus import (
     BUS_WATCHDOG,
+    CURRENT_CONTROL,
     GOAL_CURRENT,
+    GOAL_VELOCITY,
     HARDWARE_ERROR,
+    OPERATING_MODE,
     PRESENT_CURRENT,
     PRESENT_POSITION,
     PRESENT_VELOCITY,
     TORQUE_ENABLE,
     TRIPPED,
+    VELOCITY_CONTROL,
     WATCHDOG_UNIT_S,
     Bus,
     Servo,
 )
-from robot.twin.rigs import STEP_S, Axis, Model, Rig
+from robot.twin.rigs import STEP_S, Axis, Model, Rig, Table
 
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
+_MODE = {GOAL_CURRENT: CURRENT_CONTROL, GOAL_VELOCITY: VELOCITY_CONTROL}
+_TAKES = {GOAL_CURRENT: "efforts", GOAL_VELOCITY: "velocities"}
 STALL_S = 0.5  # after a longer pause of the whole machine the world goes on from where it was
 
 
 class Reality:
-    """In lockstep a write of goal current lets one control period pass; in real time the wall clock does.
+    """In lockstep a write of goals lets one control period pass; in real time the wall clock does.
 
     With several motors it is the write to the last of them. After `reset` the technician holds the robot: nothing
     moves until the motors get their first command.
@@ -39,7 +46,7 @@ class Reality:
         self.model = model
         self._rig = rig
         self.events: deque[dict] = deque(maxlen=20_000)  # the twin's own recorder
-        self._axes = [(axis, Servo(axis.servo, _current_limit(axis))) for axis in rig.axes]
+        self._axes = [(axis, _servo(axis)) for axis in rig.axes]
         self._servos = [servo for _, servo in self._axes]
         self._motors = [(axis, servo) for axis, servo in self._axes if axis.unit]
         self.bus = Bus(self._servos, self._publish, self._on_write, self._power_up)
@@ -48,8 +55,14 @@ class Reality:
         self._was_on = False
         self._record("start")
 
-    def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
-        """The technician puts the robot in place and re-arms the motors, which stay off for now."""
+    def reset(
+        self, position: list[float], velocity: list[float], noise_seed: int, poses: list[list[float]] | None = None
+    ) -> None:
+        """The technician puts robot and bodies in place and re-arms the motors, which stay off for now."""
+        poses = poses or []
+        bodies = len(self._rig.bodies)
+        if len(poses) != bodies or not all(len(pose) == 7 and all(map(math.isfinite, pose)) for pose in poses):
+            raise RobotError(f"reset: accepted are {bodies} body poses of 7 finite numbers")
         values, joints = [*position, *velocity], len(self._axes)
         sizes_fit = len(position) == len(velocity) == joints
         if not sizes_fit or not all(math.isfinite(value) for value in values):
@@ -57,6 +70,8 @@ class Reality:
         for _, servo in self._motors:
             self._power_up(servo)
         self.model.reset(position, velocity, noise_seed)
+        if poses:
+            self._table.place(poses)
         self.model.measure()
         self._held = True
         self._record("reset")
@@ -67,6 +82,17 @@ class Reality:
         if self.realtime:
             self.catch_up(now)
         return self.bus.feed(data, now)
+
+    def look(self) -> tuple[dict[str, list[float]], float]:
+        """What a tracker has: the newest pose of each body, and its age in s."""
+        if not self._rig.bodies:
+            return {}, 0.0
+        poses, age_s = self._table.look()
+        return dict(zip(self._rig.bodies, poses, strict=True)), age_s
+
+    @property
+    def _table(self) -> Table:
+        return cast(Table, self.model)
 
     def hang_up(self) -> None:
         """The line went dead: motors off."""
@@ -108,14 +134,16 @@ class Reality:
         if all(servo is not motor for _, motor in self._motors):
             return
         self._power("command")
-        if not (address < GOAL_CURRENT + 2 and end > GOAL_CURRENT) or servo is not self._motors[-1][1]:
+        last, motor = self._motors[-1]
+        register, size, _ = _goal_of(last)
+        if not (address < register + size and end > register) or servo is not motor:
             return
         if any(motor.torque for _, motor in self._motors):
-            efforts = [axis.unit * self._goal(motor) for axis, motor in self._motors]
+            goals = [_goal_of(axis)[2] * self._goal(axis, motor) for axis, motor in self._motors]
             position, velocity = self.model.state
-            goal = {"efforts": efforts, "position": position, "velocity": velocity}
+            goal = {_TAKES[register]: goals, "position": position, "velocity": velocity}
             self.events.append({"at_s": time.monotonic(), "event": "goal", **goal})
-            self.model.push(*efforts)
+            self.model.push(*goals)
             if self._held:
                 self._held = False
                 self._origin_s = time.monotonic() - self.model.time_s
@@ -125,14 +153,17 @@ class Reality:
             self.model.measure()
 
     @staticmethod
-    def _goal(motor: Servo) -> int:
-        """Units of goal current that act: none while the motor is off."""
-        return motor.get(GOAL_CURRENT, 2, signed=True) if motor.torque else 0
+    def _goal(axis: Axis, motor: Servo) -> int:
+        """Units of the goal that act: none while the motor is off, or in another mode."""
+        register, size, _ = _goal_of(axis)
+        acts = motor.torque and motor.get(OPERATING_MODE, 1) == _MODE[register]
+        return motor.get(register, size, signed=True) if acts else 0
 
     def _power_up(self, servo: Servo) -> None:
         """As after a reboot: motor off, no goal, watchdog off, no error."""
-        for register, size in ((TORQUE_ENABLE, 1), (BUS_WATCHDOG, 1), (HARDWARE_ERROR, 1), (GOAL_CURRENT, 2)):
-            servo.put(register, 0, size)
+        for register in (TORQUE_ENABLE, BUS_WATCHDOG, HARDWARE_ERROR):
+            servo.put(register, 0, 1)
+        servo.rest()
         self._power("reset")
 
     def _power(self, why: str) -> None:
@@ -153,9 +184,17 @@ class Reality:
         for i, (axis, servo) in enumerate(self._axes):
             servo.put(PRESENT_POSITION, round(measured[2 * i] / axis.scale / TICK_RAD) + axis.zero, 4)
             servo.put(PRESENT_VELOCITY, round(measured[2 * i + 1] / axis.scale / VELOCITY_RAD_S), 4)
-            if axis.unit:
-                servo.put(PRESENT_CURRENT, self._goal(servo), 2)
+            if axis.unit and not axis.fastest:
+                servo.put(PRESENT_CURRENT, self._goal(axis, servo), 2)
 
 
-def _current_limit(axis: Axis) -> int:
-    return round(axis.most / axis.unit) if axis.unit else 0
+def _goal_of(axis: Axis) -> tuple[int, int, float]:
+    """Register and size of the goal that drives an axis, and what one unit of it is, SI."""
+    if axis.fastest:
+        return GOAL_VELOCITY, 4, VELOCITY_RAD_S * axis.scale
+    return GOAL_CURRENT, 2, axis.unit
+
+
+def _servo(axis: Axis) -> Servo:
+    current = round(axis.most / axis.unit) if axis.unit else 0
+    return Servo(axis.servo, current, math.ceil(axis.fastest / (VELOCITY_RAD_S * axis.scale)))

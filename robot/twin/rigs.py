@@ -35,8 +35,8 @@ class Model(Protocol):
         """True joint positions and velocities, for the technician."""
         ...
 
-    def push(self, *efforts: float) -> None:
-        """A command of one effort, N or N m, for each motor enters the bus now."""
+    def push(self, *goals: float) -> None:
+        """A command of one effort or velocity, SI, for each motor enters the bus now."""
         ...
 
     def cut(self) -> None:
@@ -50,6 +50,18 @@ class Model(Protocol):
         ...
 
 
+class Table(Model, Protocol):
+    """A model with bodies around the robot, and something that tracks them."""
+
+    def place(self, poses: list[list[float]]) -> None:
+        """After `reset`: put the bodies there, x, y, z, m, and xyzw, at rest on whatever is below."""
+        ...
+
+    def look(self) -> tuple[list[list[float]], float]:
+        """The poses of the newest picture, and its age in s."""
+        ...
+
+
 @dataclass(frozen=True)
 class Axis:
     """A joint and its servo. The encoder reads `zero` at joint position zero."""
@@ -57,8 +69,9 @@ class Axis:
     servo: int
     scale: float  # m or rad of the joint for one radian of the servo
     zero: int = 0  # ticks
-    unit: float = 0.0  # N or N m of one unit of goal current; 0: the servo only measures
+    unit: float = 0.0  # N or N m of one unit of current; 0: the servo only measures
     most: float = 0.0  # N or N m that the motor can do
+    fastest: float = 0.0  # m/s or rad/s of a motor in velocity control; 0: it is in current control
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Rig:
     control_steps: int  # physics steps in one control period
     model: str  # module:Class, called with the hidden values
     hidden: str  # module:Class
+    bodies: tuple[str, ...] = ()  # tracked, in the order of the task's; the model is then a Table
 
     @property
     def file(self) -> Path:
@@ -82,6 +96,11 @@ class Rig:
     def make_model(self, hidden: Any) -> Model:
         return _load(self.model)(hidden)
 
+
+PANDA = (  # seven servos behind gears of 10:1; the first four are the stronger ones
+    *(Axis(i, 0.1, unit=0.05, most=87.0, fastest=2.175) for i in range(1, 5)),
+    *(Axis(i, 0.1, unit=0.01, most=12.0, fastest=2.61) for i in range(5, 8)),
+)
 
 RIGS = {
     rig.name: rig
@@ -99,6 +118,21 @@ RIGS = {
             control_steps=20,
             model="robot.twin.pendulum:PendulumModel",
             hidden="robot.twin.hidden:PendulumHidden",
+        ),
+        Rig(
+            "reach",
+            PANDA,
+            control_steps=50,
+            model="robot.twin.panda:PandaModel",
+            hidden="robot.twin.hidden:PandaHidden",
+        ),
+        Rig(
+            "push",
+            PANDA,
+            control_steps=50,
+            model="robot.twin.panda_table:PushModel",
+            hidden="robot.twin.hidden:PushHidden",
+            bodies=("puck",),
         ),
     )
 }

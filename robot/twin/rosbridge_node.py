@@ -198,6 +198,8 @@ class Node:
 def _robot(bus: str, mode: str, rig: Rig) -> Robot:
     """The rig's bus, with no limit but what its motors can do: limits are the business of who commands them."""
     task = make_task(rig.name)
+    if task.scene.motors_take != "effort":
+        raise RobotError(f"rosbridge: this node passes on efforts, and the motors of {rig.name} take none")
     wide = {"position": (-1e3, 1e3), "velocity": 1e3, "effort_rate": 1e6}
     axes = list(zip(task.joints, rig.axes, strict=True))
     limits = {joint: {**wide, "effort": axis.most} for joint, axis in axes if axis.unit}

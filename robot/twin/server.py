@@ -11,16 +11,19 @@ import select
 import socket
 import time
 import tty
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from robot.interface import RobotError
 from robot.twin.reality import Reality
 
+Answer = Callable[[str, dict[str, Any]], dict[str, Any]]  # what is asked for, and the rest of the request
 UNHEARD_S = 0.005  # how often to look whether somebody opened the terminal
 
 
 class TwinServer:
-    """`directory/bus` is a link to the terminal, `directory/technician` a unix socket that speaks JSON lines.
+    """`directory/bus` is a link to the terminal; `technician` and `tracker` there are unix sockets for JSON lines.
 
     When the last program closes the terminal, or dies, the motors go off.
     """
@@ -30,6 +33,7 @@ class TwinServer:
         self._lifeline = lifeline  # a file descriptor; the twin ends when it closes
         self.port = directory / "bus"
         self.technician = directory / "technician"
+        self.tracker = directory / "tracker"
         self._master, slave = pty.openpty()
         tty.setraw(slave)
         os.set_blocking(self._master, False)
@@ -39,19 +43,11 @@ class TwinServer:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(terminal)
         fresh.replace(self.port)
-        self.technician.unlink(missing_ok=True)
-        self._door = socket.socket(socket.AF_UNIX)
-        try:
-            self._door.bind(str(self.technician))
-        except OSError as error:
-            raise RobotError(
-                f"the technician's socket {self.technician} cannot be made ({error.strerror or error}); "
-                "accepted is a directory with a short path that can be written"
-            ) from error
-        self._door.listen(4)
-        self._visitors: dict[int, tuple[socket.socket, bytearray]] = {}
         self._poll = select.poll()
-        self._poll.register(self._door, select.POLLIN)
+        self._doors: dict[int, tuple[socket.socket, Answer]] = {}
+        self._open(self.technician, self._asked)
+        self._open(self.tracker, self._looked)
+        self._visitors: dict[int, tuple[socket.socket, bytearray, Answer]] = {}
         if lifeline is not None:
             self._poll.register(lifeline, select.POLLIN)
         self._heard = False  # somebody has the terminal open
@@ -69,7 +65,7 @@ class TwinServer:
                     if what & (select.POLLHUP | select.POLLERR) or not os.read(number, 4096):
                         return
                 else:
-                    self._serve_technician(number)
+                    self._serve_visitor(number)
             if reality.realtime:
                 reality.catch_up(time.monotonic())
             if not self._heard:
@@ -80,11 +76,10 @@ class TwinServer:
 
     def close(self) -> None:
         self._reality.hang_up()
-        for connection, _ in self._visitors.values():
+        for connection, *_ in (*self._visitors.values(), *self._doors.values()):
             connection.close()
-        self._door.close()
         os.close(self._master)
-        for path in (self.port, self.technician):
+        for path in (self.port, self.technician, self.tracker):
             path.unlink(missing_ok=True)
 
     def _timeout_ms(self) -> float | None:
@@ -113,20 +108,35 @@ class TwinServer:
             with contextlib.suppress(BlockingIOError, OSError):  # a serial line drops what nobody takes
                 os.write(self._master, answer)
 
-    def _serve_technician(self, number: int) -> None:
-        if number == self._door.fileno():
-            connection, _ = self._door.accept()
-            self._visitors[connection.fileno()] = (connection, bytearray())
+    def _open(self, path: Path, answer: Answer) -> None:
+        path.unlink(missing_ok=True)
+        door = socket.socket(socket.AF_UNIX)
+        try:
+            door.bind(str(path))
+        except OSError as error:
+            raise RobotError(
+                f"the {path.name}'s socket {path} cannot be made ({error.strerror or error}); "
+                "accepted is a directory with a short path that can be written"
+            ) from error
+        door.listen(4)
+        self._doors[door.fileno()] = (door, answer)
+        self._poll.register(door, select.POLLIN)
+
+    def _serve_visitor(self, number: int) -> None:
+        if number in self._doors:
+            door, answer = self._doors[number]
+            connection, _ = door.accept()
+            self._visitors[connection.fileno()] = (connection, bytearray(), answer)
             self._poll.register(connection, select.POLLIN)
             return
-        connection, buffer = self._visitors[number]
+        connection, buffer, answer = self._visitors[number]
         try:
             data = connection.recv(65536)
             buffer += data
             while b"\n" in buffer:
                 line, _, rest = bytes(buffer).partition(b"\n")
                 buffer[:] = rest
-                connection.sendall(json.dumps(self._asked(line)).encode() + b"\n")
+                connection.sendall(json.dumps(self._answered(line, answer)).encode() + b"\n")
         except OSError:
             data = b""
         if not data:
@@ -134,40 +144,41 @@ class TwinServer:
             del self._visitors[number]
             connection.close()
 
-    def _asked(self, line: bytes) -> dict:
-        """One request of the technician: {"do": "reset" | "ping" | "record", ...}."""
-        reality = self._reality
+    def _answered(self, line: bytes, answer: Answer) -> dict[str, Any]:
+        """One request, {"do": ..., ...}; what cannot be understood is answered with an error."""
         try:
             request = json.loads(line)
             do = request.pop("do")
-            if reality.realtime:
-                reality.catch_up(time.monotonic())
-            if do == "reset":
-                position = [float(value) for value in request["joint_position"]]
-                velocity = [float(value) for value in request["joint_velocity"]]
-                reality.reset(position, velocity, int(request["noise_seed"]))
-                return {"ok": True}
-            if do == "ping":
-                return {
-                    "ok": True,
-                    "mode": "realtime" if reality.realtime else "lockstep",
-                    "pid": os.getpid(),
-                }
-            if do == "record":
-                position, velocity = reality.model.state
-                state = {
-                    "joint_position": position,
-                    "joint_velocity": velocity,
-                    "time_s": reality.model.time_s,
-                }
-                return {
-                    "ok": True,
-                    "events": [e for e in reality.events if e["at_s"] >= float(request.get("since_s", 0.0))],
-                    "state": state,
-                    "corrupt": reality.bus.corrupt,
-                }
-            return {"error": f"unknown request '{do}'; accepted are reset, ping, record"}
+            if self._reality.realtime:
+                self._reality.catch_up(time.monotonic())
+            return answer(do, request)
         except RobotError as error:
             return {"error": str(error)}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             return {"error": f"request not understood ({type(error).__name__}: {error})"}
+
+    def _asked(self, do: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The technician's requests: reset, ping and record."""
+        reality = self._reality
+        if do == "reset":
+            position = [float(value) for value in request["joint_position"]]
+            velocity = [float(value) for value in request["joint_velocity"]]
+            poses = [[float(value) for value in pose] for pose in request.get("body_pose", [])]
+            reality.reset(position, velocity, int(request["noise_seed"]), poses)
+            return {"ok": True}
+        if do == "ping":
+            mode = "realtime" if reality.realtime else "lockstep"
+            return {"ok": True, "mode": mode, "pid": os.getpid()}
+        if do == "record":
+            position, velocity = reality.model.state
+            state = {"joint_position": position, "joint_velocity": velocity, "time_s": reality.model.time_s}
+            events = [e for e in reality.events if e["at_s"] >= float(request.get("since_s", 0.0))]
+            return {"ok": True, "events": events, "state": state, "corrupt": reality.bus.corrupt}
+        return {"error": f"unknown request '{do}'; accepted are reset, ping, record"}
+
+    def _looked(self, do: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The tracker's request: look."""
+        if do != "look" or request:
+            return {"error": f"unknown request '{do}'; accepted is look"}
+        poses, age_s = self._reality.look()
+        return {"poses": poses, "age_s": age_s}

@@ -17,7 +17,8 @@ def test_every_task_is_consistent(name):
     assert len(task.true_state_scale()) == task.state_size
     assert set(task.scene.bindings) <= set(task.parameters.names)
     assert task.scene.joints == task.joints and task.scene.actuated == task.actuated
-    by_effects = {name for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters}
+    effects = (*task.command_effects, *task.sensor_effects, *task.disturbances)
+    by_effects = {name for effect in effects for name in effect.parameters}
     by_effects |= {task.period_jitter} - {None}
     assert by_effects | set(task.scene.bindings) == set(task.parameters.names)  # every parameter acts somewhere
     assert not by_effects & set(task.scene.bindings)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from envs.registry import make_task
+from envs.scene import CartesianVelocity, JointVelocity
 from pipeline.config import load_experiment
 from robot.interface import RobotError
 from robot.twin import protocol
@@ -52,9 +53,17 @@ def test_a_rig_fits_its_task_and_its_configuration(name):
     for joint, axis in zip(task.joints, rig.axes, strict=True):
         servo = settings.servos[joint]
         assert (servo.id, servo.scale, servo.zero_ticks) == (axis.servo, axis.scale, axis.zero)
-        assert (servo.effort_per_unit or 0.0) == axis.unit and (axis.unit > 0) == (joint in task.actuated)
-    full = task.command(np.ones((1, task.action_size)))[0]
-    assert full.tolist() == [axis.most for axis in rig.axes if axis.unit]
+        assert (servo.effort_per_unit or 0.0) == axis.unit and (axis.unit > 0) == (joint in task.scene.motors)
+        assert (axis.fastest > 0) == (task.scene.motors_take == "velocity")
+    motors = [axis for axis in rig.axes if axis.unit]
+    actuation = task.scene.actuation
+    if not isinstance(actuation, JointVelocity | CartesianVelocity):
+        full = task.command(np.ones((1, task.action_size)))[0]
+        assert full.tolist() == [axis.most for axis in motors]
+    else:
+        assert [axis.most for axis in motors] == list(actuation.max_effort)
+        assert [axis.fastest for axis in motors] == list(actuation.max_velocity)
+    assert rig.bodies == task.bodies
 
 
 @pytest.mark.parametrize("name", RIGS)

@@ -50,7 +50,7 @@ def test_the_technician_refuses_nonsense(lockstep):
         with pytest.raises(RobotError, match="finite"):
             technician.reset(State(np.array([position]), np.zeros((1, 2))), 1)
     with pytest.raises(RobotError, match="unknown request"):
-        technician._ask(do="dance")
+        technician._line.ask(do="dance")
     assert technician.ping()["mode"] == "lockstep"
     technician.close()
 

@@ -1,0 +1,181 @@
+"""Simulating all windows of a recording for candidates of the parameters, in one process or several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from envs.bullet import BulletWorlds
+from envs.effects.sensor import Bias
+from envs.task import Task
+from pipeline.identify.kalman import Linear, Noise, update
+from pipeline.identify.motors import Motors
+from pipeline.identify.recording import Windows
+from robot.logs import Log
+
+
+class Filter:
+    """PyBullet worlds as the model of a filter: predict a row, correct by what was measured, go on.
+
+    One world for each candidate serves all windows, since every step begins by putting a state.
+    """
+
+    def __init__(self, task: Task, logs: Sequence[Log], windows: Windows, candidates: int) -> None:
+        self._task, self._windows = task, windows
+        self._motors = Motors(task, logs, windows)
+        self._worlds = BulletWorlds(task, candidates)
+        self._joints = len(task.joints)
+
+    def close(self) -> None:
+        self._worlds.close()
+
+    def innovations(self, values: np.ndarray, gain: np.ndarray, every: int = 1) -> np.ndarray:
+        """(c, W, T, 2j) measured less predicted, for candidates (c, d), under gains (W, T, 2j, 2j).
+
+        With `every` 3, of each third window only.
+        """
+        windows, count = self._windows.pick(slice(None, None, every)), len(values)
+        efforts = self._motors.efforts(values)[:, ::every]
+        measured = windows.measured - offsets(self._task, values)[:, None, None]
+        period_s = windows.period_s
+        self._worlds.set_parameters(values)
+        state = measured[:, :, 0]
+        out = np.zeros((count, *windows.valid.shape, 2 * self._joints))
+        for k in range(windows.valid.shape[1]):
+            state = self._step(state, efforts[:, :, k], period_s[:, k])
+            new = measured[:, :, k + 1] - state
+            out[:, :, k] = np.where(windows.valid[:, k, None], new, 0.0)
+            state = state + (gain[:, k] @ out[:, :, k, :, None])[..., 0]
+        return out
+
+    def linearise(self, values: np.ndarray, noise: Noise, every: int = 1) -> Linear:
+        """The motion under parameters (d,), filtered with gains for this noise; `every` as above.
+
+        Slopes are differences over the noise's own size, so that a friction that this noise shakes loose counts so.
+        """
+        windows, size = self._windows.pick(slice(None, None, every)), 2 * self._joints
+        n, steps = windows.valid.shape
+        efforts = self._motors.efforts(values[None])[0, ::every]
+        measured = windows.measured - offsets(self._task, values[None])[0]
+        period_s = windows.period_s
+        self._worlds.set_parameters(values[None])
+        width = efforts.shape[-1]
+        moves = np.zeros((1 + size + 2 * width, size))
+        pushes = np.zeros((len(moves), width))
+        moves[1 : 1 + size] = np.diag(noise.sensor)
+        pushes[1 + size : 1 + size + width], pushes[1 + size + width :] = np.diag(noise.effort), -np.diag(noise.effort)
+        sensor, effort = np.diag(noise.sensor**2), np.diag(noise.effort**2)
+        covariance = np.tile(sensor, (n, 1, 1))
+        transition, push = np.zeros((n, steps, size, size)), np.zeros((n, steps, size, width))
+        innovation, gain = np.zeros((n, steps, size)), np.zeros((n, steps, size, size))
+        state = measured[:, 0]
+        for k in range(steps):
+            around = (state[:, None] + moves).reshape(-1, size)
+            pushed = (efforts[:, k, None] + pushes[:, None]).reshape(-1, *efforts.shape[2:])
+            after = self._step(around[None], pushed[None], np.repeat(period_s[:, k], len(moves)))
+            after = after.reshape(n, len(moves), size)
+            along, there, back = np.split(after[:, 1:], [size, size + width], axis=1)
+            a = np.swapaxes((along - after[:, :1]) / noise.sensor[:, None], 1, 2)
+            b = np.swapaxes((there - back) / (2 * noise.effort[:, None]), 1, 2)
+            before = a @ covariance @ np.swapaxes(a, 1, 2) + b @ effort @ np.swapaxes(b, 1, 2)
+            _, now, covariance = update(before, sensor)
+            rows = windows.valid[:, k, None]
+            innovation[:, k] = np.where(rows, measured[:, k + 1] - after[:, 0], 0.0)
+            transition[:, k], push[:, k], gain[:, k] = a, b, np.where(rows[..., None], now, 0.0)
+            state = after[:, 0] + (gain[:, k] @ innovation[:, k, :, None])[..., 0]
+        return Linear(transition, push, innovation, gain, windows.valid)
+
+    def _step(self, state: np.ndarray, efforts: np.ndarray, period_s: np.ndarray) -> np.ndarray:
+        j = self._joints
+        return self._worlds.branch(state[..., :j], state[..., j:], efforts, period_s)
+
+
+def offsets(task: Task, values: np.ndarray) -> np.ndarray:
+    """(c, 2j) by how much a task's sensors read too high, for parameters (c, d)."""
+    out = np.zeros((len(values), 2 * len(task.joints)))
+    for effect in task.sensor_effects:
+        if isinstance(effect, Bias):
+            out[:, effect.joint] += values[:, task.parameters.index(effect.parameters[0])]
+    return out
+
+
+@dataclass(frozen=True)
+class _Job:
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class Crew:
+    """A Filter for each process, with its share of the windows; results come back in the order of the windows."""
+
+    def __init__(self, task: Task, logs: Sequence[Log], windows: Windows, candidates: int, processes: int = 1) -> None:
+        processes = max(1, min(processes, len(windows) // 8))
+        edges = np.linspace(0, len(windows), processes + 1).astype(int)
+        self._shares = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [windows.pick(np.arange(len(windows))[share]) for share in self._shares]
+        self._others: list[tuple[Any, Connection]] = []
+        context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
+        for part in parts[1:]:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, task, list(logs), part, candidates)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._others.append((process, ours))
+        self._own = Filter(task, logs, parts[0], candidates)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._own.close()
+        for process, pipe in self._others:
+            pipe.close()
+            process.join(5.0)
+            if process.is_alive():
+                process.terminate()
+
+    def innovations(self, values: np.ndarray, gain: np.ndarray, every: int = 1) -> np.ndarray:
+        """As `Filter.innovations`."""
+        ends = np.cumsum([len(range(share.start, share.stop, every)) for share in self._shares])[:-1]
+        jobs = [_Job("innovations", (values, part, every)) for part in np.split(gain, ends)]
+        return np.concatenate(self._all(jobs), axis=1)
+
+    def linearise(self, values: np.ndarray, noise: Noise, every: int = 1) -> Linear:
+        """As `Filter.linearise`."""
+        parts: list[Linear] = self._all([_Job("linearise", (values, noise, every))] * len(self._shares))
+        columns = ("transition", "push", "innovation", "gain", "valid")
+        return Linear(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+
+    def _all(self, jobs: list[_Job]) -> list[Any]:
+        for (_, pipe), job in zip(self._others, jobs[1:], strict=True):
+            pipe.send(job)
+        answers = [getattr(self._own, jobs[0].method)(*jobs[0].arguments)]
+        for _, pipe in self._others:
+            answer = pipe.recv()
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        return answers
+
+
+def _serve(pipe: Connection, task: Task, logs: list[Log], windows: Windows, candidates: int) -> None:
+    """The other processes: one answer for each job, until the pipe is closed."""
+    own = Filter(task, logs, windows, candidates)
+    try:
+        while True:
+            job = pipe.recv()
+            try:
+                answer = getattr(own, job.method)(*job.arguments)
+            except Exception as error:  # it belongs to whoever asked
+                answer = error
+            pipe.send(answer)
+    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        pass
+    finally:
+        own.close()

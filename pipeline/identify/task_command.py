@@ -1,0 +1,146 @@
+"""`sim2real identify` for a task's own world: fit recordings, judge a result, or record them on a robot first."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from envs.task import Task
+from pipeline.identify import posterior
+from pipeline.identify.ahead import look_ahead, rms
+from pipeline.identify.design import assumed_noise, design
+from pipeline.identify.estimate import FitSettings, Progress, TaskFit, fit_task
+from pipeline.identify.page import write_page
+from pipeline.identify.recording import as_recorded_by
+from pipeline.identify.unknowns import unknowns
+from robot.excitation import Recorder
+from robot.interface import RobotError
+from robot.log_files import read_log, write_log
+from robot.logs import Log
+
+PROCESSES = max(1, min(2, os.cpu_count() or 1))
+PLOTTED_S, PLOTTED = 0.5, 60
+
+
+def fit_files(
+    task: Task, logs: Sequence[Log], settings: FitSettings, seed: int, output: Path, as_json: bool
+) -> TaskFit:
+    """Fit, write identified.yaml and its page of plots, and say what was found."""
+    for sentence in (problem.sentence for log in logs for problem in log.problems):
+        typer.echo(sentence, err=True)
+    with showing("identifying") as tell:
+        fit = fit_task(task, logs, settings, seed, tell)
+    ahead = look_ahead(task, fit.values, fit.noise, fit.logs, PLOTTED_S, PLOTTED, seed)
+    content = posterior.to_dict(fit, {f"{joint} {PLOTTED_S:g} s": v for joint, v in rms(task, ahead).items()})
+    posterior.save(content, output)
+    page = output.with_suffix(".png")
+    write_page(fit, ahead, page)
+    if as_json:
+        typer.echo(json.dumps(content))
+        return fit
+    for name, entry in content["values"].items():
+        state = {"given": "given", "open": "not told by the data"}.get(entry["known"], "")
+        interval = "" if entry["known"] == "given" else f"[{entry['low']:.4g}, {entry['high']:.4g}]"
+        typer.echo(f"{name:22} {entry['value']:10.4g} {entry['unit']:12} {interval:22} {state}".rstrip())
+    for sentence in content["not_identifiable"]:
+        typer.echo(f"not told: {sentence}")
+    if content["record_instead"]:
+        typer.echo(f"record instead: {content['record_instead']}")
+    typer.echo(f"{output} and {page}")
+    return fit
+
+
+def judge(task: Task, use: Path, log: Log, horizon_s: float, starts: int, seed: int, as_json: bool) -> None:
+    """How far off the predicted positions are on another recording."""
+    known = posterior.load(use, task)
+    log = as_recorded_by(task, log)
+    ahead = look_ahead(task, known.value, assumed_noise(task, known.value), [log], horizon_s, starts, seed)
+    final = np.abs(ahead.final[:, : len(task.joints)])
+    answer: dict[str, Any] = {
+        "rms": {joint: round(v, 6) for joint, v in rms(task, ahead).items()},
+        "median": {joint: round(float(np.median(final[:, i])), 6) for i, joint in enumerate(task.joints)},
+    }
+    if len(task.joints) == 1:  # as for recordings of torques
+        answer |= {f"{kind}_rad": answer[kind][task.joints[0]] for kind in ("rms", "median")}
+    answer |= {"horizon_s": horizon_s, "starts": starts, "seed": seed}
+    each = ", ".join(f"{j} rms {answer['rms'][j]:.4f}, median {answer['median'][j]:.4f}" for j in task.joints)
+    typer.echo(json.dumps(answer) if as_json else f"{horizon_s:g} s ahead from {starts} starts (m or rad): {each}")
+
+
+def record_on(
+    task: Task,
+    where: str,
+    settings: FitSettings,
+    recordings: int,
+    seconds: float,
+    seed: int,
+    folder: Path,
+) -> list[Log]:
+    """Excite the robot of a run or configuration so that its parameters show; each recording is kept in `folder`.
+
+    Ctrl-C holds the robot; what was recorded is kept.
+    """
+    experiment, robot_dir = experiment_of(where, task)
+    sought = unknowns(task, settings.fixed, settings.extra)
+    speed = experiment.robot.reduced_speed.scale
+    with showing("choosing motions") as tell:
+        plans = design(task, experiment.robot.limits, sought, recordings, speed, seed, lambda s: tell(s, "choosing"))
+    logs: list[Log] = []
+    with session_of(experiment, task, robot_dir or folder) as session:
+        folder.mkdir(parents=True, exist_ok=True)
+        with showing("recording") as tell:
+            for k, plan in enumerate(plans):
+                recorder = Recorder(task, f"{session.settings.name} recording {k + 1}")
+                words = f"recording {k + 1} of {recordings}"
+                try:
+                    recorder.run(
+                        session, plan, seconds, seed * 1000 + k, lambda s, k=k, w=words: tell((k + s) / recordings, w)
+                    )
+                finally:
+                    if len(recorder) >= 3:
+                        path = folder / f"recording{k + 1}.parquet"
+                        write_log(recorder.log(), path)
+                        logs.append(read_log(path))
+    return logs
+
+
+def experiment_of(where: str, task: Task) -> tuple[Any, Path | None]:
+    """The experiment of a run's folder or of a configuration, and the run's robot folder if it is one."""
+    from pipeline import run
+    from pipeline.config import load_experiment
+
+    is_run = Path(where).is_dir()
+    experiment = load_experiment(run.run_config(Path(where)) if is_run else where)
+    if experiment.make_task().name != task.name:
+        raise RobotError(f"robot: {where} is about the task {experiment.task}; accepted is one about {task.name}")
+    return experiment, Path(where) / run.ROBOT_DIR if is_run else None
+
+
+@contextmanager
+def session_of(experiment: Any, task: Task, folder: Path) -> Iterator[Any]:
+    from robot.open import open_session
+
+    session = open_session(experiment.robot, task, folder)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@contextmanager
+def showing(what: str) -> Iterator[Progress]:
+    """A line of progress with the time still needed, on the error stream."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task(what, total=1.0)
+        yield lambda share, words: bar.update(line, completed=share, description=words)

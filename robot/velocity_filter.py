@@ -1,0 +1,62 @@
+"""The only path to motors that take velocities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot.interface import Observation
+from robot.safety import Filtered, SafetyFilter
+
+
+class VelocityFilter(SafetyFilter):
+    """Bounds velocities, m/s or rad/s, by the limits of each joint and by the workspace.
+
+    All joints slow down together, so that the direction of the motion is kept. Whatever is asked: no joint is sent
+    faster than its limit; speed changes no faster than the joint's acceleration allows, but slowing down before a
+    border is always allowed; no joint, and no point of the robot, is sent on a way that leads over its border within
+    `lookahead_s`; what is not finite, or follows an observation that is too old, gives zero.
+    """
+
+    RATE = "acceleration"
+    LOOKAHEAD_S = 0.3  # speed falls with the distance from a border, and must be seen to fall before it is crossed
+
+    def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
+        """Make (u,) velocities safe, given the newest observation and the time on its clock."""
+        asked = np.asarray(command, float)
+        if why_not := self._unusable(asked.tolist(), observation, now_s):
+            return self._zero(why_not)
+        rows = [row for row, _ in self._driven]
+        limits = [limit for _, limit in self._driven]
+        fastest = np.array([limit.velocity * self._speed for limit in limits])
+        step = np.array([limit.acceleration or 0.0 for limit in limits]) * self._period_s
+        low, high = np.array([limit.position for limit in limits]).T
+        reasons = []
+
+        share = _share(fastest, np.abs(asked))
+        if share < 1.0:
+            reasons.append("velocity")
+        sent = np.array(self._sent)
+        change = share * asked - sent
+        gradual = _share(step, np.abs(change))
+        if gradual < 1.0:
+            reasons.append("acceleration")
+        velocity = sent + gradual * change
+
+        here = observation.joint_position.astype(float)
+        way = velocity * self._lookahead_s
+        room = np.where(way > 0, high - here[rows], here[rows] - low)
+        share = _share(np.maximum(room, 0.0), np.abs(way))
+        if share < 1.0:
+            reasons.append("position")
+        ahead = here.copy()
+        ahead[rows] += share * way
+        inside = self._workspace.within(here, ahead)
+        if inside < 1.0:
+            reasons.append("workspace")
+        return Filtered(velocity * (share * inside), tuple(reasons))
+
+
+def _share(most: np.ndarray, size: np.ndarray) -> float:
+    """By how much, in [0, 1], all of `size` must shrink so that none is above `most`."""
+    above = size > most
+    return float(np.min(most[above] / size[above], initial=1.0))
