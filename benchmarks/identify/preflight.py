@@ -60,8 +60,9 @@ def _on_twin(folder: Path, policy: Path) -> float:
 
 def show(report: dict[str, Any], console: Console) -> None:
     few = f" (fewer than {FEW} policies: this says little)" if len(report["policies"]) < FEW else ""
+    names = {"rank": "the ranking", "worst": "the worst case", "success": "the mean"}
+    each = ", ".join(f"with {words} {report[f'spearman_{key}']:.2f}" for key, words in names.items())
     console.print(
         f"{len(report['policies'])} policies, {report['episodes']} episodes each on the twin. Spearman's rank "
-        f"correlation with the ranking {report['spearman_rank']:.2f}, with the worst case {report['spearman_worst']:.2f}, "
-        f"with the mean {report['spearman_success']:.2f}{few}"
+        f"correlation {each}{few}"
     )
