@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.stage_settings import StageSettings, resolve_stages
 from pipeline.sweep import SweepSettings
 from pipeline.tracking import TrackingSettings
 from robot.interface import RobotError
-from robot.settings import RobotSettings
+from robot.settings import ROTORS, RobotSettings
 
 __all__ = ["ConfigError", "Experiment", "default_config", "load_experiment", "save_experiment"]
 
@@ -189,12 +190,19 @@ class Experiment(Settings):
                 raise ValueError(f"randomization.ranges.{error}") from None
 
     def _check_joints(self, task: Task) -> None:
-        limits, motors = self.robot.limits, task.scene.motors
+        limits, motors = self.robot.limits, task.scene.limited
+        if task.scene.motors_take == "thrust" and self.robot.rotors is None:
+            raise ValueError(f"robot.rotors: none given, and {self.task} flies; {ROTORS}")
         if missing := [joint for joint in motors if joint not in limits]:
             raise ValueError(
                 f"robot.limits: none for {', '.join(missing)}, and a robot without limits is refused; "
                 f"accepted is an entry for each actuated joint of {self.task}: {', '.join(motors)}"
             )
+        for joint in set(motors) & set(task.scene.motors):
+            if limits[joint].effort == math.inf:
+                raise ValueError(
+                    f"robot.limits.{joint}.effort: none given for a motor; accepted is the most in N or N m"
+                )
         if unknown := [joint for joint in limits if joint not in task.joints]:
             joints = ", ".join(task.joints)
             raise ValueError(f"robot.limits.{unknown[0]}: {self.task} has no such joint; accepted are {joints}")

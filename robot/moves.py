@@ -105,6 +105,11 @@ class Moves(ABC):
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
+    def longest_s(self, purpose: str) -> dict[str, float]:
+        """Robot seconds that one episode may take, by what they would be booked under."""
+        flight = {purpose: self.task.max_steps * self.task.control_period_s}
+        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
+
     def _longest_move_s(self) -> float:
         """From one end of the limits to the other, and until it has arrived."""
         spec, motion = self.robot.spec, self.settings.motion
@@ -130,6 +135,8 @@ class Moves(ABC):
 
     def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
+        if self.robot.spec.takes == "thrust":
+            raise RobotError(f"{what}: {self.task.name} flies, and only a policy holds it up; accepted is an episode")
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
         moved = Moved()

@@ -108,8 +108,9 @@ class SafetyFilter:
         for joint in actuated:
             if joint not in limits:
                 raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
-            if getattr(limits[joint], self.RATE) is None:
-                raise RobotError(f"robot.limits.{joint}.{self.RATE}: none given; accepted is the most there may be")
+            for needed in ("effort", self.RATE):
+                if getattr(limits[joint], needed) in (None, math.inf):
+                    raise RobotError(f"robot.limits.{joint}.{needed}: none given; accepted is the most there may be")
         self._joints = tuple(joints)
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]
@@ -135,6 +136,8 @@ class SafetyFilter:
         for name, q, v in zip(self._joints, position, velocity, strict=True):
             if not (math.isfinite(q) and math.isfinite(v)):
                 return f"joint {name}: the measurement is not finite"
+        if not observation.finite:
+            return "a tracked body: its pose is not finite"
         for row, name, limit in self._watched:
             q, v = position[row], velocity[row]
             if not limit.position[0] <= q <= limit.position[1]:

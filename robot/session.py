@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
+from robot.thrust_filter import ThrustFilter
 from robot.twin.process import TwinProcess
 from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
@@ -65,7 +68,11 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
+        kind: Callable[..., SafetyFilter] = SafetyFilter
+        if spec.takes == "velocity":
+            kind = VelocityFilter
+        elif spec.takes == "thrust":
+            kind = partial(ThrustFilter, rotors=settings.rotors)
         self._safety = kind(
             spec.limits,
             task.joints,
@@ -82,6 +89,7 @@ class RobotSession(Moves):
         self._desk: Desk | None = None
         self._turn = threading.RLock()  # whoever moves the robot, or brings it back after a stop
         self.timing: dict[str, Any] = {}  # of the last episode
+        self.last: RobotEpisode | None = None
         self._connected = self._opened = False
         self._interrupted = ""  # why another thread took the motors away
         self._late = False  # that was the watchdog
@@ -273,11 +281,6 @@ class RobotSession(Moves):
             )
             return self._keep(RobotEpisode(meta, columns), counts=mode != "shadow")
 
-    def longest_s(self, purpose: Purpose) -> dict[str, float]:
-        """Robot seconds that one episode may take, by what they would be booked under."""
-        flight = {purpose: self.task.max_steps * self.task.control_period_s}
-        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
-
     def _noise(self, random: KeyedRandom, world: int, episode: int) -> np.ndarray:
         steps = np.arange(self.task.max_steps)
         return random.normal("explore", np.full_like(steps, world), episode, self.task.action_size, steps)
@@ -363,7 +366,7 @@ class RobotSession(Moves):
                 self._speed.count(meta.policy_run)
         else:
             self._watch.mark(self._resting())
-        self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
+        self.last, self.timing = episode, {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)
         return episode
