@@ -40,7 +40,7 @@ def measure(folder: str, posterior: str | None = None) -> dict[str, Any]:
         ("worst", [e["worst"] for e in ranking]),
         ("success", [e["success"] for e in ranking]),
     ):
-        answer[f"spearman_{name}"] = float(spearmanr(values, [e["twin"] for e in ranking]).statistic)
+        answer[f"spearman_{name}"] = float(spearmanr(values, [e["twin"] for e in ranking])[0])  # pyright: ignore[reportArgumentType]
     return answer
 
 

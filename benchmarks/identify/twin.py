@@ -60,7 +60,7 @@ def _judged(fit: TaskFit, truth: dict[str, float]) -> dict[str, dict[str, float 
             i = space.index(name)
             low, high = (float(v) for v in np.percentile(values[:, i], [2.5, 97.5]))
             found[name] = _row(float(fit.values[i]), low, high, truth[name])
-    noises = dict(zip(("sensor", "effort"), (fit.noise.sensor, fit.noise.effort), strict=True))
+    noises: dict[str, np.ndarray] = {"sensor": fit.noise.sensor, "effort": fit.noise.effort}
     for kind, name in noise_of(fit.task).items():
         sd = float(np.sqrt(np.mean(np.square(noises[kind]))))
         found[name] = _row(sd, sd, sd, truth[name])
