@@ -107,6 +107,13 @@ class Scene:
         return self.actuation.joints if isinstance(self.actuation, CartesianVelocity) else self.actuated
 
     @property
-    def motors_take(self) -> Literal["effort", "velocity"]:
+    def motors_take(self) -> Literal["effort", "velocity", "thrust"]:
         """What a command of these motors is."""
+        if isinstance(self.actuation, Rotors):
+            return "thrust"
         return "velocity" if isinstance(self.actuation, JointVelocity | CartesianVelocity) else "effort"
+
+    @property
+    def limited(self) -> tuple[str, ...]:
+        """The joints that must not move without limits: those of motors, or all coordinates of a flying base."""
+        return self.joints if isinstance(self.actuation, Rotors) else self.motors

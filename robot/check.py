@@ -97,6 +97,8 @@ def check_robot(session: RobotSession, simulate: Simulate, seed: int = 0, push: 
     `push` is the action asked for, of 1 at most; start with little. Raises RobotError where the robot is
     stopped already.
     """
+    if session.robot.spec.takes == "thrust":
+        raise RobotError(f"check: {session.task.name} falls where a push ends; accepted is a robot that stands")
     task, actions = session.task, pushes(session.task, push)
     traces, findings = _fly(session, actions, seed)
     findings += _rate(session, traces) + _limits(session)

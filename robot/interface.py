@@ -31,12 +31,12 @@ class RobotSpec:
     name: str
     joints: tuple[str, ...]
     actuated: tuple[str, ...]
-    limits: Mapping[str, JointLimits]  # SI units; every actuated joint has an entry
+    limits: Mapping[str, JointLimits]  # SI units; every actuated joint, or coordinate of what flies, has an entry
     control_hz: float
     max_age_s: float  # an older observation must not be acted on
-    stop: Literal["torque_off", "hold", "damped"]  # what `hold` does
+    stop: Literal["torque_off", "hold", "damped", "land"]  # what `hold` does
     realtime: bool  # False: the world waits for commands, and no clock or watchdog applies
-    takes: Literal["effort", "velocity"] = "effort"  # what a command of each actuated joint is
+    takes: Literal["effort", "velocity", "thrust"] = "effort"  # what a command of each actuated joint is
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Sent:
 class Held:
     """What was observed of the motors after `hold`."""
 
-    motors_off: bool  # read back from the motors, not assumed; False where the stop is to hold still
+    motors_off: bool  # read back from the motors, not assumed; False where the stop is to hold still, or not yet landed
     still: bool  # the actuated joints were seen at rest (always False where the world waits for commands)
     joint_velocity: np.ndarray  # (j,) the last reading; NaN where none was possible
     elapsed_s: float

@@ -135,6 +135,8 @@ class Moves(ABC):
 
     def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
+        if self.robot.spec.takes == "thrust":
+            raise RobotError(f"{what}: {self.task.name} flies, and only a policy holds it up; accepted is an episode")
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
         moved = Moved()

@@ -108,8 +108,9 @@ class SafetyFilter:
         for joint in actuated:
             if joint not in limits:
                 raise RobotError(f"robot.limits: the actuated joint '{joint}' has no entry; accepted is one for each")
-            if getattr(limits[joint], self.RATE) is None:
-                raise RobotError(f"robot.limits.{joint}.{self.RATE}: none given; accepted is the most there may be")
+            for needed in ("effort", self.RATE):
+                if getattr(limits[joint], needed) in (None, math.inf):
+                    raise RobotError(f"robot.limits.{joint}.{needed}: none given; accepted is the most there may be")
         self._joints = tuple(joints)
         self._watched = [(row, name, limits[name]) for row, name in enumerate(joints) if name in limits]
         self._driven = [(list(joints).index(name), limits[name]) for name in actuated]

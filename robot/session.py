@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
+from robot.thrust_filter import ThrustFilter
 from robot.twin.process import TwinProcess
 from robot.velocity_filter import VelocityFilter
 from robot.watchdog import Watchdog
@@ -65,7 +68,11 @@ class RobotSession(Moves):
         self._latch = Latch(self.state_dir)
         spec = robot.spec
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
-        kind = VelocityFilter if spec.takes == "velocity" else SafetyFilter
+        kind: Callable[..., SafetyFilter] = SafetyFilter
+        if spec.takes == "velocity":
+            kind = VelocityFilter
+        elif spec.takes == "thrust":
+            kind = partial(ThrustFilter, rotors=settings.rotors)
         self._safety = kind(
             spec.limits,
             task.joints,

@@ -21,6 +21,7 @@ NO_LIMITS = (
     "such as {slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
 )
 
+ROTORS = "accepted is limits of each thrust such as {thrust: [0.0, 2.5], thrust_rate: 200.0}"
 BOUNDARIES = ("dynamixel", "rosbridge")  # drivers that a twin can answer
 
 
@@ -33,7 +34,9 @@ class JointLimits(_Frozen):
 
     position: tuple[float, float] = Field(description="[low, high], m or rad; beyond it the robot is stopped")
     velocity: Positive = Field(description="m/s or rad/s; no effort that drives the joint faster")
-    effort: Positive = Field(description="N or N m, never exceeded")
+    effort: float = Field(
+        default=math.inf, gt=0, description="N or N m, never exceeded; mandatory for a motor, void for other joints"
+    )
     effort_rate: Positive | None = Field(
         default=None, description="N/s or N m/s, where the motor takes efforts; removing effort is never limited"
     )
@@ -51,6 +54,20 @@ class JointLimits(_Frozen):
     def _interval(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not (math.isfinite(value[0]) and math.isfinite(value[1]) and value[0] < value[1]):
             raise ValueError(f"{list(value)} is no interval; accepted is [low, high] with low < high, both finite")
+        return value
+
+
+class RotorLimits(_Frozen):
+    """What each rotor of a flying robot may be asked for."""
+
+    thrust: tuple[float, float] = Field(description="[low, high] N")
+    thrust_rate: Positive = Field(description="N/s, both ways: a rotor that lets go tips the machine over")
+
+    @field_validator("thrust")
+    @classmethod
+    def _pushes(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not (0.0 <= value[0] < value[1] < math.inf):
+            raise ValueError(f"{list(value)} given; accepted is [low, high] with 0 <= low < high, in N")
         return value
 
 
@@ -156,6 +173,7 @@ class RobotSettings(_Frozen):
     reduced_speed: ReducedSpeed = Field(
         default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
     )
+    rotors: RotorLimits | None = Field(default=None, description="limits of a flying robot's thrusts, mandatory there")
     workspace: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
         description="[low, high] m for the points the task derives from the joints (empty: the joints' limits alone)",

@@ -89,7 +89,7 @@ class Hover(Task):
     actuated = ("rotor1", "rotor2", "rotor3", "rotor4")
     action_size = 4
     initial_size = 12
-    history = 3
+    history = 8
     frame_names = (
         "ahead_m",
         "left_m",
@@ -204,12 +204,12 @@ class Hover(Task):
         return np.linalg.norm(state.joint_position[:, POSITION] - GOAL_M, axis=1)
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """Up to 1.3 at the goal, less for distance, tilt, heading, motion and uneven thrusts."""
+        """Up to 1.3 at the goal, less for distance, tilt, heading, motion and thrust off the nominal hover."""
         distance, attitude = self.distance(state), state.joint_position[:, ATTITUDE]
         speed, rates = (np.square(state.joint_velocity[:, part]).sum(axis=1) for part in (POSITION, ATTITUDE))
         effort = np.square(np.clip(action, -1, 1)).mean(axis=1)
         lean = 1.0 - np.cos(attitude[:, 0]) * np.cos(attitude[:, 1])
-        near = np.exp(-2.0 * distance**2) - 0.3 * distance
+        near = 0.5 * np.exp(-2.0 * distance**2) + 0.5 * np.exp(-25.0 * distance**2) - 0.3 * distance
         calm = 0.1 * lean + 0.05 * attitude[:, 2] ** 2 + 0.02 * speed + 0.004 * np.minimum(rates, 50.0) + 0.02 * effort
         return (0.3 + near - calm).astype(np.float32)
 

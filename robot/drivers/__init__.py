@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from robot.drivers.options import parse
 from robot.interface import Robot, RobotError
+from robot.settings import ROTORS
 
 if TYPE_CHECKING:
     from envs.task import Task
@@ -38,13 +39,15 @@ EXTRAS = {  # vendor module: the extra that installs it
 
 def make_robot(settings: RobotSettings, task: Task) -> Robot:
     """The robot of `settings`, not yet connected; raises RobotError for a driver that cannot be loaded."""
-    motors = task.scene.motors
-    missing = [joint for joint in motors if joint not in settings.limits]
+    limited = task.scene.limited
+    missing = [joint for joint in limited if joint not in settings.limits]
     if missing:
         raise RobotError(
             f"robot.limits: the actuated joint '{missing[0]}' of {task.name} has no entry, and a robot "
-            f"without limits is refused; accepted is an entry for each of {', '.join(motors)}"
+            f"without limits is refused; accepted is an entry for each of {', '.join(limited)}"
         )
+    if task.scene.motors_take == "thrust" and settings.rotors is None:
+        raise RobotError(f"robot.rotors: none given, and {task.name} flies; {ROTORS}")
     unknown = [joint for joint in settings.limits if joint not in task.joints]
     if unknown:
         raise RobotError(f"robot.limits: unknown joint '{unknown[0]}'; {task.name} has {', '.join(task.joints)}")

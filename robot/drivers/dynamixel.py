@@ -23,6 +23,7 @@ from robot.interface import Held, Observation, RobotError, RobotFault, Sent, Sta
 from robot.settings import RobotSettings
 
 OPERATING_MODE, CURRENT_LIMIT, VELOCITY_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG = 11, 38, 44, 64, 70, 98
+PRESENT_CURRENT = 126
 BLOCK, BLOCK_SIZE = 98, 38  # bus watchdog up to and with present position
 # watchdog, goal current, goal velocity, velocity, position at 98, 102, 104, 128, 132
 BLOCK_FORMAT = struct.Struct("<B3xhi20xii")
@@ -31,6 +32,8 @@ VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
 WATCHDOG_UNIT_MS = 20.0
 LOCKSTEP_PATIENCE_S = 20.0  # a twin that waits for us may itself have to wait for the processor
 REALTIME_PATIENCE_S = 0.04
+LANDING_S = 15.0
+LOOK_S = 0.02
 PING_PATIENCE_S = 2.0  # a device that is no robot should not keep anybody waiting
 
 
@@ -55,32 +58,36 @@ GOALS = {
     "effort": Goal(0, "goal current", 102, 2, 1, CURRENT_LIMIT, 2),
     "velocity": Goal(1, "goal velocity", 104, 4, 2, VELOCITY_LIMIT, 4),
 }
+GOALS["thrust"] = GOALS["effort"]
 
 
 class DynamixelRobot:
     """Satisfies `robot.interface.Robot`.
 
     Commands go out as a sync write, which nobody answers; the next `observe` reads the goal back and raises
-    RobotFault if the motor does not have it. `hold` switches the torque off.
+    RobotFault if the motor does not have it. `hold` switches the torque off. Rotors are motors beside the joints, which
+    then are what the flight controller estimates; with their torque off it lands by itself, and `hold` waits for that.
     """
 
     def __init__(self, settings: RobotSettings, task: Task) -> None:
         if settings.port is None:
             raise RobotError("robot.port: none given; accepted is a serial device such as /dev/ttyUSB0")
-        for joint in task.joints:
+        names = tuple(dict.fromkeys((*task.joints, *task.scene.motors)))  # rotors move no joint of their own
+        for joint in names:
             if joint not in settings.servos:
                 raise RobotError(
                     f"robot.servos: joint '{joint}' of {task.name} has no servo; accepted is an entry for it"
                 )
-        self.spec = make_spec(settings, task, "torque_off", sends=tuple(GOALS))
+        stop = "land" if task.scene.motors_take == "thrust" else "torque_off"
+        self.spec = make_spec(settings, task, stop, sends=tuple(GOALS))
         self._goal = GOALS[self.spec.takes]
         self._settings = settings
-        servos = [settings.servos[joint] for joint in task.joints]
+        servos = [settings.servos[joint] for joint in names]
         self._ids = tuple(servo.id for servo in servos)
         self._zero = [servo.zero_ticks for servo in servos]
         self._position_scale = [TICK_RAD * servo.scale for servo in servos]
         self._velocity_scale = [VELOCITY_RAD_S * servo.scale for servo in servos]
-        self._motors: list[tuple[int, int, float]] = []  # (row in `joints`, servo id, what one unit of the goal is)
+        self._motors: list[tuple[int, int, float]] = []  # (row in `_ids`, servo id, what one unit of the goal is)
         self._effort_units: list[float] = []  # N or N m of one unit of current
         for joint in self.spec.actuated:
             servo = settings.servos[joint]
@@ -89,10 +96,10 @@ class DynamixelRobot:
                     f"robot.servos.{joint}.effort_per_unit: none given for an actuated joint; accepted is "
                     "the N or N m of one unit of current"
                 )
-            unit = servo.effort_per_unit if self.spec.takes == "effort" else VELOCITY_RAD_S * servo.scale
-            self._motors.append((task.joints.index(joint), servo.id, unit))
+            unit = VELOCITY_RAD_S * servo.scale if self.spec.takes == "velocity" else servo.effort_per_unit
+            self._motors.append((names.index(joint), servo.id, unit))
             self._effort_units.append(servo.effort_per_unit)
-        self._motor_rows = [row for row, _, _ in self._motors]
+        self._moves = range(len(task.joints)) if stop == "land" else [row for row, _, _ in self._motors]
         self._units = [0] * len(self._motors)  # the last goal sent
         self._lock = threading.RLock()  # the watchdog's thread may call hold
         self._link: Link | None = None
@@ -140,6 +147,9 @@ class DynamixelRobot:
         In velocity control the servo alone bounds the effort, so its own limit has to keep to the joint's.
         """
         goal, takes = self._goal, self.spec.takes
+        if takes == "thrust":
+            self._check_thrusts(link)
+            return
         for (_, servo, unit), joint, effort_unit in zip(
             self._motors, self.spec.actuated, self._effort_units, strict=True
         ):
@@ -161,6 +171,17 @@ class DynamixelRobot:
                 raise RobotFault(
                     f"{joint}: servo {servo} may push with {current * effort_unit:.4g} N m, and the joint's limit is "
                     f"{limit.effort:g}; accepted is a lower current limit in the servo, or a higher one here"
+                )
+
+    def _check_thrusts(self, link: Link) -> None:
+        assert self._settings.rotors is not None  # make_robot asks for it
+        most = self._settings.rotors.thrust[1]
+        for (_, servo, unit), rotor in zip(self._motors, self.spec.actuated, strict=True):
+            accepted = link.read(servo, CURRENT_LIMIT, 2)
+            if most / unit > accepted + 0.5:
+                raise RobotFault(
+                    f"{rotor}: its thrust limit is {most / unit:.0f} units of goal current, and servo {servo} takes "
+                    f"{accepted}; accepted is a lower limit, or another effort_per_unit"
                 )
 
     def arm(self) -> None:
@@ -199,11 +220,12 @@ class DynamixelRobot:
                         raise RobotFault(f"servo {servo}: has {self._goal.name} {goal} where {units} was sent")
         position = [(row[4] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
         velocity = [row[3] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
+        joints = len(self.spec.joints)
         return Observation(
-            np.array(position, np.float32),
-            np.array(velocity, np.float32),
+            np.array(position[:joints], np.float32),
+            np.array(velocity[:joints], np.float32),
             after,
-            np.full(len(rows), after - before),
+            np.full(joints, after - before),
         )
 
     def command(self, command: np.ndarray) -> Sent:
@@ -241,7 +263,19 @@ class DynamixelRobot:
             if problem:
                 raise problem
             off = all(link.read(servo, TORQUE_ENABLE, 1) == 0 for _, servo, _ in self._motors)
-        return until_still(self.observe, self._motor_rows, off, start, realtime=self.spec.realtime)
+        if self.spec.stop == "land":
+            off = self._landed(start) and off
+        return until_still(self.observe, self._moves, off, start, realtime=self.spec.realtime)
+
+    def _landed(self, start_s: float) -> bool:
+        """Wait until the rotors were seen to stand, LANDING_S from `start_s` at most."""
+        while True:
+            with self._lock:
+                link = self._line()
+                turning = any(link.read(servo, PRESENT_CURRENT, 2) for _, servo, _ in self._motors)
+            if not (turning and self.spec.realtime and time.monotonic() - start_s < LANDING_S):
+                return not turning
+            time.sleep(LOOK_S)
 
     def status(self) -> Status:
         link = self._link

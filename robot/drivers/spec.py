@@ -13,7 +13,7 @@ from robot.settings import RobotSettings
 def make_spec(
     settings: RobotSettings,
     task: Task,
-    stop: Literal["torque_off", "hold", "damped"],
+    stop: Literal["torque_off", "hold", "damped", "land"],
     sends: tuple[str, ...] = ("effort",),
 ) -> RobotSpec:
     """Raises RobotError when the task's motors take what the driver does not send."""

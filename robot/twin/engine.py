@@ -28,7 +28,7 @@ class Engine(ABC):
     def __init__(self, rig: Rig, model: mujoco.MjModel, latency_ms: float, jitter_ms: float) -> None:
         self._model, self._data = model, mujoco.MjData(model)
         self._control_steps = rig.control_steps
-        self._most = [axis.fastest or axis.most for axis in rig.axes if axis.unit]
+        self._most = [axis.fastest or axis.most for axis in (*rig.axes, *rig.rotors) if axis.unit]
         self._joints = len(rig.axes)
         self._latency_ms, self._jitter_ms = latency_ms, jitter_ms
         self.reset([0.0] * self._joints, [0.0] * self._joints, 0)

@@ -78,12 +78,12 @@ class PandaHidden(Values):
     armature_kg_m2: Positive = 0.25  # inertia of each motor, as seen from its joint
     viscous_nm_s: NotNegative = 2.0  # of each joint
     coulomb_nm: NotNegative = 1.5  # of each joint
-    stiffness_nm_rad: Positive = 500.0  # of the first joints' controllers; half at the others
-    damping_nm_s: Positive = 45.0  # likewise
+    stiffness_nm_rad: Positive = 2000.0  # of the first joints' controllers; half at the others
+    damping_nm_s: Positive = 120.0  # likewise
     compensation: NotNegative = 0.96  # share of gravity that the controller takes off the joints
-    lag_ms: NotNegative = 30.0  # first-order lag of the velocity that the controller follows
-    latency_ms: NotNegative = 40.0  # from the bus to the controller, plus
-    latency_jitter_ms: NotNegative = 8.0  # |standard normal| times this, for each command
+    lag_ms: NotNegative = 20.0  # first-order lag of the velocity that the controller follows
+    latency_ms: NotNegative = 30.0  # from the bus to the controller, plus
+    latency_jitter_ms: NotNegative = 6.0  # |standard normal| times this, for each command
     gain: Positive = 0.94  # followed / commanded velocity
     torque_noise_nm: NotNegative = 0.4  # sd at each joint, one draw for each control step
     encoder_offset_rad: Finite = 0.004  # zero error, of alternating sign from joint to joint
@@ -104,6 +104,44 @@ class PushHidden(PandaHidden):
     camera_noise_m: NotNegative = 0.003  # sd in x and y
     camera_offset_m: Finite = 0.004  # calibration error: too far in x, too near in y
     camera_drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.03  # share of pictures in which the puck is not found
+
+
+class HoverHidden(Values):
+    """A quadrotor reality."""
+
+    mass_kg: Positive = 0.555  # all in all
+    inertia_x_kg_m2: Positive = 0.0028
+    inertia_y_kg_m2: Positive = 0.0026
+    inertia_z_kg_m2: Positive = 0.0046
+    com_x_m: Finite = 0.004  # from the middle of the rotors
+    com_y_m: Finite = -0.003
+    com_z_m: Finite = -0.01
+    reaction_m: NotNegative = 0.018  # torque for each newton of thrust
+    rotor1_gain: Positive = 0.97
+    rotor2_gain: Positive = 0.92
+    rotor3_gain: Positive = 0.95
+    rotor4_gain: Positive = 0.93
+    ground_effect: NotNegative = 1.0  # on the square in the formula of Cheeseman and Bennett
+    battery_sag: Annotated[float, Field(ge=0, le=0.4)] = 0.02  # share of the thrust lost at hover
+    lag_up_ms: NotNegative = 45.0  # first-order lag of the motors towards more thrust
+    lag_down_ms: NotNegative = 65.0  # and towards less
+    latency_ms: NotNegative = 18.0  # from the bus to the motors, plus
+    jitter_ms: NotNegative = 3.0  # |standard normal| times this, for each command
+    thrust_noise_n: NotNegative = 0.02  # sd at each rotor, one draw for each control step
+    drag_n_s2_m2: NotNegative = 0.04  # of the frame
+    rotor_drag_n_s_m: NotNegative = 0.08  # of the rotors at hover thrust, sideways
+    wind_m_s: NotNegative = 1.0  # horizontal, from a direction drawn for each episode
+    gust_m_s: NotNegative = 1.0  # peak on top of it, in a random direction
+    capture_latency_ms: NotNegative = 10.0  # from the cameras to whoever asks
+    position_noise_m: NotNegative = 0.005  # sd
+    velocity_noise_m_s: NotNegative = 0.02  # sd
+    attitude_noise_rad: NotNegative = 0.008  # sd
+    gyro_noise_rad_s: NotNegative = 0.04  # sd
+    roll_bias_rad: Finite = 0.02  # level error
+    pitch_bias_rad: Finite = -0.015
+    gyro_bias_x_rad_s: Finite = 0.02
+    gyro_bias_y_rad_s: Finite = -0.03
+    gyro_bias_z_rad_s: Finite = 0.01
 
 
 def load(path: Path | str | None, task: str = "cartpole") -> Any:

@@ -25,12 +25,13 @@ from robot.twin.bus import (
     Bus,
     Servo,
 )
-from robot.twin.rigs import STEP_S, Axis, Model, Rig, Table
+from robot.twin.rigs import STEP_S, Axis, Flyer, Model, Rig, Table
 
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
 _MODE = {GOAL_CURRENT: CURRENT_CONTROL, GOAL_VELOCITY: VELOCITY_CONTROL}
 _TAKES = {GOAL_CURRENT: "efforts", GOAL_VELOCITY: "velocities"}
+LONGEST_FLIGHT_S = 120.0  # after which a landing that never ends is left alone
 STALL_S = 0.5  # after a longer pause of the whole machine the world goes on from where it was
 
 
@@ -38,7 +39,8 @@ class Reality:
     """In lockstep a write of goals lets one control period pass; in real time the wall clock does.
 
     With several motors it is the write to the last of them. After `reset` the technician holds the robot: nothing
-    moves until the motors get their first command.
+    moves until the motors get their first command. A robot that flies lands when its motors are cut: in lockstep at
+    once, however long that takes it.
     """
 
     def __init__(self, rig: Rig, model: Model, realtime: bool) -> None:
@@ -47,8 +49,9 @@ class Reality:
         self._rig = rig
         self.events: deque[dict] = deque(maxlen=20_000)  # the twin's own recorder
         self._axes = [(axis, _servo(axis)) for axis in rig.axes]
-        self._servos = [servo for _, servo in self._axes]
-        self._motors = [(axis, servo) for axis, servo in self._axes if axis.unit]
+        self._rotors = [(axis, _servo(axis)) for axis in rig.rotors]
+        self._motors = [(axis, servo) for axis, servo in (*self._axes, *self._rotors) if axis.unit]
+        self._servos = [servo for _, servo in (*self._axes, *self._rotors)]
         self.bus = Bus(self._servos, self._publish, self._on_write, self._power_up)
         self._held = True
         self._origin_s = time.monotonic()  # the wall clock at physics step zero
@@ -89,6 +92,10 @@ class Reality:
             return {}, 0.0
         poses, age_s = self._table.look()
         return dict(zip(self._rig.bodies, poses, strict=True)), age_s
+
+    @property
+    def _flyer(self) -> Flyer:
+        return cast(Flyer, self.model)
 
     @property
     def _table(self) -> Table:
@@ -174,6 +181,10 @@ class Reality:
             self._record("motor on" if on else "motor off", why)
         if not on:
             self.model.cut()
+            while self._rotors and not (self.realtime or self._held) and self._flyer.landing:
+                if self.model.step_count > LONGEST_FLIGHT_S / STEP_S:
+                    break
+                self.model.advance(self._rig.control_steps)
 
     def _record(self, event: str, why: str = "") -> None:
         self.events.append({"at_s": time.monotonic(), "event": event, "why": why})
@@ -186,6 +197,9 @@ class Reality:
             servo.put(PRESENT_VELOCITY, round(measured[2 * i + 1] / axis.scale / VELOCITY_RAD_S), 4)
             if axis.unit and not axis.fastest:
                 servo.put(PRESENT_CURRENT, self._goal(axis, servo), 2)
+        if self._rotors:
+            for (axis, servo), thrust in zip(self._rotors, self._flyer.thrusts, strict=True):
+                servo.put(PRESENT_CURRENT, round(thrust / axis.unit), 2)
 
 
 def _goal_of(axis: Axis) -> tuple[int, int, float]:

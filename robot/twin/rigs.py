@@ -62,6 +62,20 @@ class Table(Model, Protocol):
         ...
 
 
+class Flyer(Model, Protocol):
+    """A model that flies, and lands by itself when its motors are cut."""
+
+    @property
+    def thrusts(self) -> list[float]:
+        """N, what each rotor gives."""
+        ...
+
+    @property
+    def landing(self) -> bool:
+        """The motors are cut, and the rotors still turn."""
+        ...
+
+
 @dataclass(frozen=True)
 class Axis:
     """A joint and its servo. The encoder reads `zero` at joint position zero."""
@@ -79,10 +93,11 @@ class Rig:
     """One reality: joints in the order of the task's, its physics and the model of its hidden values."""
 
     name: str
-    axes: tuple[Axis, ...]
+    axes: tuple[Axis, ...]  # one for each joint
     control_steps: int  # physics steps in one control period
     model: str  # module:Class, called with the hidden values
     hidden: str  # module:Class
+    rotors: tuple[Axis, ...] = ()  # motors that move no joint of their own; the model is then a Flyer
     bodies: tuple[str, ...] = ()  # tracked, in the order of the task's; the model is then a Table
 
     @property
@@ -133,6 +148,14 @@ RIGS = {
             model="robot.twin.panda_table:PushModel",
             hidden="robot.twin.hidden:PushHidden",
             bodies=("puck",),
+        ),
+        Rig(  # the channels of a flight controller's estimator, and its motors
+            "hover",
+            tuple(Axis(i, 0.1) for i in range(11, 17)),
+            control_steps=20,
+            model="robot.twin.hover:HoverModel",
+            hidden="robot.twin.hidden:HoverHidden",
+            rotors=tuple(Axis(i, 1.0, unit=0.002, most=2.4525) for i in range(1, 5)),
         ),
     )
 }
