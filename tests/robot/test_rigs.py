@@ -55,7 +55,7 @@ def test_a_rig_fits_its_task_and_its_configuration(name):
         assert (servo.id, servo.scale, servo.zero_ticks) == (axis.servo, axis.scale, axis.zero)
         assert (servo.effort_per_unit or 0.0) == axis.unit and (axis.unit > 0) == (joint in task.scene.motors)
         assert (axis.fastest > 0) == (task.scene.motors_take == "velocity")
-    motors = [axis for axis in rig.axes if axis.unit]
+    motors = [axis for axis in (*rig.axes, *rig.rotors) if axis.unit]
     actuation = task.scene.actuation
     if not isinstance(actuation, JointVelocity | CartesianVelocity):
         full = task.command(np.ones((1, task.action_size)))[0]
@@ -75,7 +75,7 @@ def test_the_shipped_file_is_the_default_reality(name):
 def test_same_seed_same_world_and_reads_see_one_instant(name):
     rig = RIGS[name]
     model = rig.make_model(load(None, name))
-    joints, motors = len(rig.axes), sum(axis.unit > 0 for axis in rig.axes)
+    joints, motors = len(rig.axes), sum(axis.unit > 0 for axis in (*rig.axes, *rig.rotors))
     runs = []
     for before in (0, 3):
         for _ in range(before):
