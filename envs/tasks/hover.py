@@ -4,8 +4,8 @@ Frames: x forwards, y left, z up, the world's origin on the ground below the goa
 `envs.flight`. Motion capture measures position, velocity and attitude, a gyroscope the body rates; the goal is one
 metre up. An episode begins in the air, off a launch stand, with the rotors at the nominal hover thrust.
 
-The machine is of the size of a 250 mm frame. The ranges of wind are a light breeze (up to 1.6 m/s, Beaufort 1 to 2) with a
-turbulence of up to 0.6 m/s; reaction torque and rotor radius are those of 5 inch propellers.
+The machine is of the size of a 250 mm frame. The wind is light air (up to 1.6 m/s, Beaufort 1 to 2), with a turbulence
+of up to 0.6 m/s; reaction torque and rotor radius are those of 5 inch propellers.
 """
 
 from __future__ import annotations

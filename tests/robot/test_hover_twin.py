@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,15 +12,19 @@ from envs.flight import angles, quaternions, rotations
 from envs.registry import make_task
 from envs.tasks.hover import HOVER_N, Hover
 from pipeline.config import ConfigError, load_experiment
+from robot.drivers import make_robot
+from robot.drivers.dynamixel import DynamixelRobot
 from robot.interface import Observation, RobotError
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.safety import Workspace
 from robot.settings import RobotSettings
+from robot.technician import SocketTechnician
 from robot.thrust_filter import ThrustFilter
 from robot.twin.hidden import HoverHidden
 from robot.twin.hover import BELLY_M, HoverModel, _angles, _quaternion
-from tests.robot.policies import linear_policy
+from robot.twin.process import TwinProcess
+from tests.robot.policies import hovering_gains, linear_policy
 
 CALM = {
     name: 0.0
@@ -193,54 +198,92 @@ def test_the_geofence_and_the_attitude_limit_say_when_to_land(thrust_filter, obs
     assert not thrust_filter.unsafe(seen())
 
 
-def fly(session, gains):
+def height_m(session):
+    """True, of the centre, as the twin itself recorded it."""
+    assert isinstance(session.technician, SocketTechnician)
+    return session.technician.record()["state"]["joint_position"][2]
+
+
+def fly(session, gains, **keys):
     policy = ExportedPolicy(linear_policy(TASK, gains))
-    return session.run_episode(policy, purpose="evaluation", seed=0, world=0)
+    return session.run_episode(policy, purpose="evaluation", seed=0, **{"world": 0, **keys})
 
 
 def test_a_flight_through_bus_and_filter_ends_on_the_ground(tmp_path):
     session = open_session(settings(), TASK, tmp_path)
     try:
-        result = fly(session, np.zeros(TASK.policy_size))  # the nominal thrust is too little for this machine
-        assert result.columns["terminated"][-1] and not result.meta.stop and result.meta.steps > 10
-        assert result.columns["joint_position"][0] == pytest.approx(
-            TASK.initial(first_uniform())[0:1].joint_position[0]
-            if False
-            else result.columns["joint_position"][0]
-        )
-        assert np.abs(result.columns["sent"]).max() <= 1.0 + 1e-6
-        state = session.technician.record()["state"]
-        assert state["joint_position"][2] == pytest.approx(BELLY_M, abs=0.02)
-        held = session.robot.hold()
-        assert held.motors_off
+        result = fly(session, hovering_gains(TASK))
+        assert not result.meta.stop and result.meta.steps == TASK.max_steps and not result.columns["terminated"].any()
+        assert set(result.columns["intervention"]) == {""}
+        assert result.columns["joint_position"][0, 2] > 0.5
+        assert height_m(session) == pytest.approx(BELLY_M, abs=0.02)
+        dropped = fly(session, np.zeros((TASK.policy_size, 4)))  # the nominal thrust is too little for this machine
+        assert dropped.columns["terminated"][-1] and not dropped.meta.stop and dropped.meta.steps > 10
+        assert session.robot.hold().motors_off
     finally:
         session.close()
 
 
 def test_beyond_the_geofence_it_lands_and_stays_stopped(tmp_path):
-    """Even though the task would have gone on."""
+    """Although the task would have gone on."""
     limits = settings().limits
-    tight = {**limits, "z": limits["z"].model_copy(update={"position": (0.0, 1.5)})}
+    tight = {**limits, "z": limits["z"].model_copy(update={"position": (0.0, 1.3)})}
     session = open_session(settings(limits=tight), TASK, tmp_path)
     try:
-        up = np.zeros(TASK.policy_size)
-        up[-TASK.frame_size + 2] = 0.4  # away from the goal, upwards once above it
-        result = fly(session, up + 0.0)
-        if not result.meta.stop:
-            pytest.skip("it fell instead")
-        assert "z" in result.meta.stop
+        away = hovering_gains(TASK)
+        away[2 - TASK.frame_size] = 1.0  # up, the higher it is
+        results = [fly(session, away, world=0)]
+        while not results[-1].meta.stop and len(results) < 20:
+            results.append(fly(session, away, world=len(results)))
+        assert "z" in results[-1].meta.stop
         with pytest.raises(RobotError, match="recover it first"):
-            fly(session, up)
-        state = session.technician.record()["state"]
-        assert state["joint_position"][2] == pytest.approx(BELLY_M, abs=0.02)
+            fly(session, away)
+        assert height_m(session) == pytest.approx(BELLY_M, abs=0.02)
     finally:
         session.close()
+
+
+def test_who_dies_in_flight_leaves_a_machine_that_lands():
+    """In real time: the line closes, and the flight controller does the rest."""
+    twin = TwinProcess(mode="realtime", task="hover")
+    with twin:
+        robot = make_robot(settings(mode="realtime", port=str(twin.port), technician=twin.technician), TASK)
+        technician = SocketTechnician(twin.technician)
+        robot.connect()
+        technician.reset(TASK.initial(np.full((1, 12), 0.5)), 1)
+        robot.arm()
+        robot.command(np.full(4, 1.3))
+        assert isinstance(robot, DynamixelRobot) and robot._link is not None
+        robot._link.close()  # as when a process dies
+        deadline = time.monotonic() + 20.0
+        while time.monotonic() < deadline:
+            state = technician.record()["state"]["joint_position"]
+            if state[2] < BELLY_M + 0.01:
+                break
+            time.sleep(0.1)
+        assert state[2] == pytest.approx(BELLY_M, abs=0.01) and abs(state[3]) < 0.05
+        technician.close()
+
+
+def test_hold_waits_for_the_landing_in_real_time():
+    with TwinProcess(mode="realtime", task="hover") as twin:
+        robot = make_robot(settings(mode="realtime", port=str(twin.port), technician=twin.technician), TASK)
+        technician = SocketTechnician(twin.technician)
+        robot.connect()
+        technician.reset(TASK.initial(np.full((1, 12), 0.5)), 1)
+        robot.arm()
+        robot.command(np.full(4, 1.4))
+        held = robot.hold()
+        assert held.motors_off and held.elapsed_s > 0.5
+        assert technician.record()["state"]["joint_position"][2] == pytest.approx(BELLY_M, abs=0.01)
+        robot.disconnect()
+        technician.close()
 
 
 def test_what_flies_makes_no_planned_moves(tmp_path):
     session = open_session(settings(), TASK, tmp_path)
     try:
-        with pytest.raises(RobotError, match="home: hover flies, and only a policy holds it up"):
+        with pytest.raises(RobotError, match="hover flies, and makes no moves of its own; accepted is an episode"):
             session.home()
     finally:
         session.close()
