@@ -120,6 +120,7 @@ class BulletWorlds:
     ) -> np.ndarray:
         """One control period from each of m states in the first k worlds: (k, m, 2j) positions, then velocities.
 
+        Parameters are those of the last `set_parameters`.
         `position` and `velocity` are (k, m, j), `profile` (k, m, substeps, u) efforts, and `period_s` (m,) is how long
         the period lasts, divided evenly into the substeps. Nothing is left of a state when the next one is put.
         For scenes driven by efforts, without free bodies; raises WorldError for others.
@@ -137,6 +138,7 @@ class BulletWorlds:
             for (q, dq), efforts, call_s in zip(states, profile[i].tolist(), calls, strict=True):
                 if abs(call_s - last_s) > STEP_TOLERANCE_S:
                     p.setTimeStep(time_step_s(call_s, engine), client)
+                    self._parameters.brake(client, self._rows[i])
                     last_s = call_s
                 put(body, joints, q, dq, client)
                 for effort in efforts:
@@ -146,12 +148,14 @@ class BulletWorlds:
                     flat += joint[:2]
             if last_s != self._call_s:
                 p.setTimeStep(time_step_s(self._call_s, engine), client)
+                self._parameters.brake(client, self._rows[i])
         both = np.array(flat).reshape(*position.shape, 2)
         return np.concatenate([both[..., 0], both[..., 1]], axis=-1)
 
     def set_parameters(self, parameters: np.ndarray) -> None:
         """Give the first k worlds their rows of parameters (k, d), whatever state they are in."""
-        for client, row in zip(self._clients, parameters.tolist(), strict=False):
+        self._rows = parameters.tolist()
+        for client, row in zip(self._clients, self._rows, strict=False):
             self._parameters.apply(client, row)
 
     def read_parameters(self) -> np.ndarray:

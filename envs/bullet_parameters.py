@@ -154,6 +154,10 @@ class BulletParameters:
                 p.changeDynamics(part.body, part.link, physicsClientId=client, **change)
         for body, column, (x, y, _), half in self._heights:
             p.resetBasePositionAndOrientation(body, (x, y, row[column] - half), (0.0, 0.0, 0.0, 1.0), client)
+        self.brake(client, row)
+
+    def brake(self, client: int, row: list[float]) -> None:
+        """Set Coulomb friction alone: PyBullet keeps it as an impulse, for the time step that there is now."""
         for joint, column in self._coulomb:
             p.setJointMotorControl2(
                 self._handles.robot,

@@ -22,6 +22,7 @@ BASE = (0.0, 0.0, 0.75)  # on a pedestal as high as the nominal table
 POSTURE = (0.0, -0.215, 0.0, -2.57, 0.0, 2.356, 0.785)
 MAX_EFFORT = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 MAX_VELOCITY = (2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61)
+MAX_ACCELERATION = (13.5, 6.75, 9.0, 11.25, 13.5, 18.0, 18.0)  # nine tenths of what the maker allows
 JOINT_DAMPING = (0.1,) * 7  # N m s/rad; the file has none
 FINGERTIPS: dict[ContactQuantity, float] = {  # as in the file, where merging links would lose them
     "lateralFriction": 1.0,
@@ -72,7 +73,8 @@ def chain() -> Chain:
 def servo(axes: str, low: tuple[float, float, float], high: tuple[float, float, float]) -> CartesianVelocity:
     """Velocity of the tip along `axes` ("xy") inside the workspace [low, high], m in the world frame."""
     columns = tuple("xyz".index(axis) for axis in axes)
-    return CartesianVelocity(chain(), JOINTS, columns, low, high, POSTURE, MAX_EFFORT, MAX_VELOCITY)
+    limits = MAX_EFFORT, MAX_VELOCITY, MAX_ACCELERATION
+    return CartesianVelocity(chain(), JOINTS, columns, low, high, POSTURE, *limits)
 
 
 @cache

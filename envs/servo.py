@@ -30,6 +30,7 @@ class CartesianVelocity:
     posture: tuple[float, ...]  # joint positions preferred where the tip leaves a choice, rad
     max_effort: tuple[float, ...]  # N m
     max_velocity: tuple[float, ...]  # rad/s
+    max_acceleration: tuple[float, ...]  # rad/s^2
 
 
 class CartesianServo:
@@ -40,11 +41,14 @@ class CartesianServo:
         self._axes = np.array(spec.axes)
         self._low, self._high = np.array(spec.low), np.array(spec.high)
         self._posture, self._limit = np.array(spec.posture), np.array(spec.max_velocity)
+        self._change = np.array(spec.max_acceleration) * period_s
+        self._velocity = np.zeros((n, len(spec.joints)))  # as last commanded
         self._reference = np.tile(np.eye(4), (n, 1, 1))
         self.gain = np.ones(n)  # multiplies GAIN_PER_S
 
     def reset(self, rows: np.ndarray, q: np.ndarray) -> None:
-        """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips."""
+        """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips, at rest."""
+        self._velocity[rows] = 0.0
         self._reference[rows] = self._spec.chain.forward(q)
 
     def velocities(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -66,4 +70,7 @@ class CartesianServo:
         velocity = damped(jacobian, twist, DAMPING)
         velocity += rest
         velocity /= np.maximum(np.abs(velocity / self._limit).max(axis=1, keepdims=True), 1.0)
-        return velocity
+        velocity -= self._velocity
+        velocity /= np.maximum(np.abs(velocity / self._change).max(axis=1, keepdims=True), 1.0)
+        self._velocity += velocity
+        return self._velocity.copy()

@@ -197,7 +197,11 @@ class Sim2Real(SAC):
             self._publish()
 
     def _gather(self, count: int) -> None:
-        """Bring in what runners and robot have, and wait only if `count` updates would outrun the data too far."""
+        """Bring in what runners and robot have, and wait only if `count` updates would outrun the data too far.
+
+        While a robot moves in real time on this machine nothing new is simulated, and learning goes on from what is
+        here, as far as `max_reuse` allows.
+        """
         settings, sampler = self.experiment.learner, self.sampler
         ratio, warmup = settings.updates_per_env_step, settings.warmup_steps
         wanted = warmup + (self.updates + count) / ratio
@@ -208,11 +212,8 @@ class Sim2Real(SAC):
             return
         needed = warmup + (self.updates + count) / (ratio * settings.max_reuse)
         while True:
-            sampler.paused = self.robot.realtime_round
             if sampler.paused:
                 self._hear_robot()
-                time.sleep(WAIT_S)
-                continue
             sampler.request(self._weights_ref, self._version, randomization, wanted)
             behind = sampler.env_steps < needed
             for chunk in sampler.collect(timeout_s=WAIT_S if behind else 0.0):
@@ -223,6 +224,7 @@ class Sim2Real(SAC):
     def _hear_robot(self) -> None:
         for columns in self.campaign.hear():
             self.real_replay.add(columns)  # without the privileged group, which a robot lacks
+        self.sampler.paused = self.evaluations.paused = self.robot.realtime_round
 
     def _learn(self, columns: dict[str, np.ndarray]) -> None:
         rows = len(columns["rewards"])

@@ -51,8 +51,7 @@ class Campaign:
         self._looks = Looks(experiment.evaluation, evaluations)
         self.machine = StageMachine(experiment.stages)
         self.schedule = RoundSchedule(experiment.rounds, task.max_steps * task.control_period_s)
-        start = Ranges.from_dict(task.parameters, experiment.randomization.ranges)
-        self.rule = AdrRule(start, experiment.randomization.adr, task.adr_thresholds)
+        self.rule = AdrRule(experiment.ranges(), experiment.adr(), task.adr_thresholds)
         self.ranges = self.rule.start
         self.buffers: dict[str, dict[str, list[float]]] = {}
         self.rows: list[StageRow] = []
@@ -94,7 +93,7 @@ class Campaign:
 
     @property
     def randomization(self) -> Randomization:
-        return Randomization(self.ranges.version, self.ranges.to_dict(), self.dr_strength)
+        return Randomization.of(self.ranges, self.dr_strength)
 
     def fraction(self, updates: int) -> float:
         return self.machine.fraction(updates)
@@ -111,7 +110,7 @@ class Campaign:
     def set_ranges(self, version: int, intervals: dict[str, list[float]], cleared: list[list[str]]) -> int:
         """Take newer ranges and empty the buffers they were decided on. Returns the version now in use."""
         if version >= self.ranges.version:
-            self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+            self.ranges = Ranges.from_dict(self.ranges.space, intervals, version)
             for name, side in cleared:
                 self.buffers.get(name, {}).pop(side, None)
         return self.ranges.version
@@ -387,7 +386,7 @@ class Campaign:
         self.machine.set_state(state["machine"])
         self.schedule.set_state(state["schedule"])
         intervals, version = state["ranges"]["intervals"], state["ranges"]["version"]
-        self.ranges = Ranges.from_dict(self._task.parameters, intervals, version)
+        self.ranges = Ranges.from_dict(self.ranges.space, intervals, version)
         for tag, row in self._measured.items():  # evaluations in simulation were lost with the process
             if row.sim is None:
                 self._ask_nominal(tag, row)

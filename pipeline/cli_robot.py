@@ -78,8 +78,19 @@ def console(
     run_dir: Run,
     operator: Operator,
     jog: Annotated[float, typer.Option("--jog", metavar="M", min=0, help="m or rad of one press of [ or ].")] = 0.02,
+    page: Annotated[bool, typer.Option("--page", help="Serve a page for a browser on this computer instead.")] = False,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Of the page; 0 takes one that is free.")
+    ] = 0,
 ) -> None:
     """Watch a live robot and answer it: state, confirm, hold, recover, jog. Ctrl-C or a closed terminal hold it."""
+    if page:
+        from robot.page import OperatorPage
+
+        desk = OperatorPage(_robot(run_dir)[0], operator, port)
+        typer.echo(f"{desk.url}\nWho knows this address can move the robot. Ctrl-C holds the robot and ends the page.")
+        desk.serve()
+        return
     from robot.console import Console
 
     Console(_robot(run_dir)[0], operator, jog).run()

@@ -18,18 +18,22 @@ from envs.registry import make_task
 from envs.task import Task
 from pipeline.config_errors import sentence
 from pipeline.config_schema import ConfigError, Settings, section
+from pipeline.identify.identified import Posterior
+from pipeline.identify.identified import load as load_posterior
 from pipeline.overrides import assign, parse
 from pipeline.rounds import RoundSettings
 from pipeline.schedulers.adr_rule import AdrSettings
 from pipeline.stage_settings import StageSettings, resolve_stages
 from pipeline.sweep import SweepSettings
 from pipeline.tracking import TrackingSettings
+from robot.interface import RobotError
 from robot.settings import ROTORS, RobotSettings
 
 __all__ = ["ConfigError", "Experiment", "default_config", "load_experiment", "save_experiment"]
 
 PATHS = (
     "run_dir",
+    "randomization.posterior",
     "robot.twin.hidden",
     "robot.technician",
     "robot.tracker",
@@ -49,6 +53,11 @@ class Randomization(Settings):
     ranges: dict[str, tuple[float, float]] = Field(
         default={},
         description="parameter: [low, high] at full strength, in its unit; others as the task has them",
+    )
+    posterior: Path | None = Field(
+        default=None,
+        description="identified.yaml of this task: nominal values, ranges (95 %) and correlations are taken from it; "
+        "ranges given above go before",
     )
     strength: float = Field(
         default=1.0, ge=0, le=1, description="multiplies every stage's dr_strength; 0 is the nominal world"
@@ -156,6 +165,10 @@ class Experiment(Settings):
         task = self.make_task()
         self._check_ranges(task)
         self._check_joints(task)
+        try:
+            self._posterior()
+        except RobotError as error:
+            raise ValueError(f"randomization.posterior: {error}") from None
         if self.deterministic and self.robot.mode != "lockstep":
             raise ValueError(f"robot.mode: {self.robot.mode} given with deterministic; accepted is lockstep")
         for key, values in self.sweep.parameters.items() if self.sweep else ():
@@ -198,8 +211,27 @@ class Experiment(Settings):
         return make_task(self.task)
 
     def ranges(self) -> Ranges:
-        """The ranges at full strength that the run starts with, version 0."""
-        return Ranges.from_dict(self.make_task().parameters, self.randomization.ranges)
+        """The ranges at full strength that the run starts with, version 0; around what was identified, if it was."""
+        known = self._posterior()
+        if known is None:
+            return Ranges.from_dict(self.make_task().parameters, self.randomization.ranges)
+        return Ranges.from_dict(known.moved_space(), {**known.intervals, **self.randomization.ranges})
+
+    def adr(self) -> AdrSettings:
+        """How ranges move: never inside what identification says with 95 %."""
+        known, settings = self._posterior(), self.randomization.adr
+        if known is None:
+            return settings
+        least = dict(settings.least)
+        for name, (low, high) in known.intervals.items():
+            if high > low and name not in self.randomization.ranges:
+                given = least.get(name, (low, high))
+                least[name] = (min(low, given[0]), max(high, given[1]))
+        return settings.model_copy(update={"least": least})
+
+    def _posterior(self) -> Posterior | None:
+        path = self.randomization.posterior
+        return None if path is None else load_posterior(path, self.make_task())
 
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
         """The experiment of one trial: these {key.path: value} set, and no sweep. Raises ConfigError."""

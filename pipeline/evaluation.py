@@ -31,6 +31,7 @@ class EvaluationService:
         self._pool = ActorPool(Evaluator, build, evaluators, num_cpus, in_flight=1)
         self._queue: deque[Request] = deque()
         self._done: list[tuple[str, Evaluation]] = []
+        self.paused = False  # nothing new begins: a robot moves in real time on this machine
 
     @property
     def pool(self) -> ActorPool:
@@ -61,7 +62,7 @@ class EvaluationService:
         self._pool.close()
 
     def _feed(self) -> None:
-        while self._queue:
+        while self._queue and not self.paused:
             r = self._queue[0]
             if not self._pool.submit("run", r.policy, r.policy_version, r.scenario, tag=r):
                 return

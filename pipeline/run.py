@@ -31,6 +31,7 @@ CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = (
     "policy.onnx",
     "started.json",
 )
+POSTERIOR_FILE = "identified.yaml"
 RESULT_FILES = (SUMMARY_FILE, POLICY_FILE, "report.png")
 TUNE_DIR, ROBOT_DIR = "tune", "robot"
 NAMESPACE = "sim2real"
@@ -53,6 +54,7 @@ class RunInterrupted(KeyboardInterrupt):
 def train(experiment: Experiment, console: Console) -> dict[str, Any]:
     """Make a run folder and train to the final verdict. Returns the summary (of a sweep: {"trials": summaries})."""
     run_dir = _new_run_dir(experiment)
+    experiment = _with_own_posterior(experiment, run_dir)
     save_experiment(experiment, run_dir / CONFIG_FILE)
     _write_start(run_dir, time.time())
     try:
@@ -140,6 +142,17 @@ def _new_run_dir(experiment: Experiment) -> Path:
     raise RunError(f"run_dir: {base} and 99 names like it exist; accepted is a folder with room for new runs")
 
 
+def _with_own_posterior(experiment: Experiment, run_dir: Path) -> Experiment:
+    """A copy of identified.yaml goes with the run, so that it can be resumed whatever becomes of the original."""
+    randomization = experiment.randomization
+    if randomization.posterior is None:
+        return experiment
+    own = run_dir / POSTERIOR_FILE
+    shutil.copyfile(randomization.posterior, own)
+    moved = randomization.model_copy(update={"posterior": own})
+    return experiment.model_copy(update={"randomization": moved})
+
+
 def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool) -> dict[str, Any]:
     from pipeline.progress import Progress, ProgressCallback
     from pipeline.tracking_callback import MLflowCallback
@@ -212,7 +225,7 @@ def _tuner(experiment: Experiment, run_dir: Path, robot_actor: str | None, callb
 
     def rule(config: dict[str, Any]) -> AdrRule:
         e = trial_experiment(config)
-        return AdrRule(e.ranges(), e.randomization.adr, e.make_task().adr_thresholds)
+        return AdrRule(e.ranges(), e.adr(), e.make_task().adr_thresholds)
 
     sweep = experiment.sweep
     space = {

@@ -35,7 +35,7 @@ def evaluate_policy(
 
 def _simulate(experiment: Experiment, policy: bytes, episodes: int) -> Outcomes:
     evaluator = Evaluator(experiment.task, min(episodes, 50), evaluation_seed(experiment.seed))
-    nominal = Randomization(0, {}, 0.0)
+    nominal = Randomization.of(experiment.ranges(), 0.0)
     try:
         done = evaluator.run(policy, 0, Scenario("nominal", episodes, FINAL_WORLD, nominal))
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from robot import durable
@@ -27,7 +28,8 @@ class Confirmer:
         """
         number = time.time_ns()
         self._answer.unlink(missing_ok=True)
-        durable.write(self._question, json.dumps({"number": number, "question": question}).encode())
+        asked = {"number": number, "question": question, "until": time.time() + self._timeout_s}
+        durable.write(self._question, json.dumps(asked).encode())
         end = time.monotonic() + self._timeout_s
         try:
             while time.monotonic() < end:
@@ -45,17 +47,40 @@ class Confirmer:
         raise RobotError(f"{question}: nobody answered within {self._timeout_s:g} s, which means no")
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A question that nobody has answered yet."""
+
+    number: int
+    question: str
+    left_s: float  # until silence means no, on the wall clock
+
+
+def waiting(directory: Path | str) -> Waiting | None:
+    """The question that waits for an answer, if one does."""
+    asked = _read(_files(directory)[0])
+    if not asked:
+        return None
+    return Waiting(asked["number"], str(asked["question"]), max(0.0, float(asked["until"]) - time.time()))
+
+
 def pending(directory: Path | str) -> str:
-    """The question that waits for an answer; empty when there is none."""
-    return str(_read(_files(directory)[0]).get("question", ""))
+    """The words of the question that waits; empty when there is none."""
+    asked = waiting(directory)
+    return asked.question if asked else ""
 
 
-def answer(directory: Path | str, yes: bool, operator: str) -> None:
-    """Resolve the waiting question; raises RobotError when there is none or no name is given."""
+def answer(directory: Path | str, yes: bool, operator: str, number: int | None = None) -> None:
+    """Resolve the waiting question, or only the one of this `number`.
+
+    Raises RobotError when there is none, when another one waits by now, or when no name is given.
+    """
     question, reply = _files(directory)
     asked = _read(question)
     if not asked:
         raise RobotError(f"confirm: no question is waiting in {directory}")
+    if number is not None and asked["number"] != number:
+        raise RobotError(f"confirm: that question is over; what waits now is: {asked['question']}")
     if not operator.strip():
         raise RobotError("confirm: no operator given; accepted is the name of the person who answers")
     durable.write(reply, json.dumps({"number": asked["number"], "yes": yes, "operator": operator}).encode())

@@ -16,7 +16,6 @@ from rich.text import Text
 from robot import confirm, request
 from robot.console_keys import Keys, closing_the_terminal_is_ctrl_c
 from robot.interface import RobotError
-from robot.latch import Latch, in_use
 
 LOOK_S = 0.2
 HELP = "y/n answer   h hold   r recover   o home   [ ] jog   tab next joint   q quit"
@@ -62,19 +61,15 @@ class Console:
 
     def look(self) -> Group:
         """Ask for the state and draw it."""
-        try:
-            self.status = request.ask(self._directory, "status", timeout_s=2.0)
-        except RobotError as error:
-            latched = Latch(self._directory).reason if not in_use(self._directory) else ""
-            self.status = {"state": "stopped" if latched else "not live", "reason": latched or str(error)}
+        self.status = request.status(self._directory)
         return self._view()
 
     def _do(self, key: str) -> str:
         directory, who = self._directory, self._operator
         if key in "yn":
-            question = confirm.pending(directory)
-            confirm.answer(directory, key == "y", who)
-            return f"{question}: {'yes' if key == 'y' else 'no'}"
+            asked = self.status.get("waiting") or {}
+            confirm.answer(directory, key == "y", who, asked.get("number"))  # what was on the screen, nothing newer
+            return f"{asked.get('question', 'answered')}: {'yes' if key == 'y' else 'no'}"
         if key == "h":
             return request.hold(directory, who)
         if key == "r":
@@ -109,7 +104,7 @@ class Console:
         late = (status.get("timing") or {}).get("lateness", {})
         if late.get("n"):
             table.add_row("lateness", f"p50 {late['p50_ms']} ms, p99 {late['p99_ms']} ms, max {late['max_ms']} ms")
-        question = status.get("question")
-        if question:
-            table.add_row(Text("question", style="bold yellow"), Text(f"{question}?  y or n", style="bold yellow"))
+        if asked := status.get("waiting"):
+            words = f"{asked['question']}?  y or n, no in {asked['left_s']:.0f} s"
+            table.add_row(Text("question", style="bold yellow"), Text(words, style="bold yellow"))
         return Group(table, Text("\n".join(self._said), style="dim"), Text(HELP, style="dim"))

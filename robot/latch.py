@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,6 +40,7 @@ class Latch:
         self._mark = self._directory / "session.json"
         self._log = self._directory / "safety.jsonl"
         self._lock: BinaryIO | None = None
+        self._turn = threading.Lock()  # the operator, the watchdog and the control loop may all stop at once
         self._reason, self._kind = self._read()
 
     @property
@@ -83,30 +85,33 @@ class Latch:
         Never raises: a stop that cannot be written is latched all the same, says so, and the next session comes up
         stopped, because this one is never closed in order.
         """
-        if not self._reason:
-            self._reason, self._kind = reason, kind
-        record = {"reason": self._reason, "kind": self._kind, "at": time.time()}
         line = {"at": time.time(), "event": "stop", "reason": reason, "kind": kind}
-        try:
-            if not self._stop.exists():
-                durable.write(self._stop, json.dumps(record).encode())
-            durable.append_line(self._log, line)
-        except OSError as error:
-            self._reason += f" (and {self._directory} cannot be written: {error.strerror or error})"
+        with self._turn:
+            if not self._reason:
+                self._reason, self._kind = reason, kind
+            record = {"reason": self._reason, "kind": self._kind, "at": time.time()}
+            try:
+                if not self._stop.exists():
+                    durable.write(self._stop, json.dumps(record).encode())
+                durable.append_line(self._log, line)
+            except OSError as error:
+                self._reason += f" (and {self._directory} cannot be written: {error.strerror or error})"
 
     def note(self, event: str, **details: Any) -> None:
         """A line in the safety log that changes nothing: moves outside episodes, and who agreed to what."""
-        durable.append_line(self._log, {"at": time.time(), "event": event, **details})
+        with self._turn:
+            durable.append_line(self._log, {"at": time.time(), "event": event, **details})
 
     def recover(self, operator: str) -> None:
         """End the stop; raises RobotError without a name to put in the log."""
         if not operator.strip():
             raise RobotError("recover: no operator given; accepted is the name of the person who looked at the robot")
-        record = {"at": time.time(), "event": "recover", "operator": operator, "was": self._reason}
-        durable.append_line(self._log, record)
-        self._stop.unlink(missing_ok=True)
-        durable.sync_directory(self._directory)
-        self._reason = self._kind = ""
+        with self._turn:
+            record = {"at": time.time(), "event": "recover", "operator": operator, "was": self._reason}
+            durable.append_line(self._log, record)
+            self._stop.unlink(missing_ok=True)
+            durable.sync_directory(self._directory)
+            self._reason = self._kind = ""
 
     def _read(self) -> tuple[str, str]:
         if not self._stop.exists():

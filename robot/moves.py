@@ -112,6 +112,11 @@ class Moves(ABC):
         self._check_stands()
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
+    def longest_s(self, purpose: str) -> dict[str, float]:
+        """Robot seconds that one episode may take, by what they would be booked under."""
+        flight = {purpose: self.task.max_steps * self.task.control_period_s}
+        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
+
     def _longest_move_s(self) -> float:
         """From one end of the limits to the other, and until it has arrived."""
         spec, motion = self.robot.spec, self.settings.motion

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from robot import confirm
+from robot.episodes import RobotEpisode
 from robot.interface import RobotFault
 from robot.motion import Moved
 from robot.request import Handler, number
@@ -34,12 +37,23 @@ def _describe(session: RobotSession) -> dict[str, Any]:
         "reason": status.reason,
         "link_errors": status.link_errors,
         "mode": session.mode(),
-        "question": confirm.pending(session.state_dir),
+        "waiting": asdict(asked) if (asked := confirm.waiting(session.state_dir)) else None,
         "episodes": len(session.store),
         "seconds": session.ledger.totals(),
+        "ledger": session.ledger.metrics(),
+        "last": _outcome(session.last),
         "actuated": list(session.robot.spec.actuated),
         "timing": session.timing,
     }
+
+
+def _outcome(episode: RobotEpisode | None) -> dict[str, Any]:
+    """How the last episode ended, and how often the filter changed a command, and why."""
+    if episode is None:
+        return {}
+    reasons = Counter(name for text in episode.columns["intervention"] for name in text.split("+") if name)
+    meta = {key: getattr(episode.meta, key) for key in ("episode_id", "purpose", "success", "steps", "stop", "void")}
+    return {**meta, "interventions": dict(reasons)}
 
 
 def _hold(session: RobotSession, reason: str) -> dict[str, Any]:

@@ -87,6 +87,15 @@ def ask(directory: Path | str, do: str, timeout_s: float = 10.0, **arguments: An
     raise RobotError(f"{do}: the session of {directory} did not answer within {timeout_s:g} s")
 
 
+def status(directory: Path | str) -> dict[str, Any]:
+    """What the session of `directory` says of itself; of a robot that is not live, state and reason."""
+    try:
+        return ask(directory, "status", timeout_s=2.0)
+    except RobotError as error:
+        latched = Latch(directory).reason if not in_use(directory) else ""
+        return {"state": "stopped" if latched else "not live", "reason": latched or str(error)}
+
+
 def hold(directory: Path | str, operator: str) -> str:
     """Stop the robot now, live or not, and keep it stopped; returns a sentence of what was done."""
     if not operator.strip():

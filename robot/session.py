@@ -89,6 +89,7 @@ class RobotSession(Moves):
         self._desk: Desk | None = None
         self._turn = threading.RLock()  # whoever moves the robot, or brings it back after a stop
         self.timing: dict[str, Any] = {}  # of the last episode
+        self.last: RobotEpisode | None = None
         self._connected = self._opened = False
         self._interrupted = ""  # why another thread took the motors away
         self._late = False  # that was the watchdog
@@ -280,18 +281,13 @@ class RobotSession(Moves):
             )
             return self._keep(RobotEpisode(meta, columns), counts=mode != "shadow")
 
-    def longest_s(self, purpose: Purpose) -> dict[str, float]:
-        """Robot seconds that one episode may take, by what they would be booked under."""
-        flight = {purpose: self.task.max_steps * self.task.control_period_s}
-        return flight if self.settings.home is None else {**flight, "reset": self._longest_move_s()}
-
     def _noise(self, random: KeyedRandom, world: int, episode: int) -> np.ndarray:
         steps = np.arange(self.task.max_steps)
         return random.normal("explore", np.full_like(steps, world), episode, self.task.action_size, steps)
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
+        return min(asked, self.settings.confirmation, key=MODES.index)
 
     def _check(self, policy: ExportedPolicy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""
@@ -370,6 +366,7 @@ class RobotSession(Moves):
                 self._speed.count(meta.policy_run)
         else:
             self._watch.mark(self._resting())
+        self.last = episode
         self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)

@@ -18,7 +18,7 @@ class VelocityFilter(SafetyFilter):
     """
 
     RATE = "acceleration"
-    LOOKAHEAD_S = 0.3  # speed falls with the distance from a border, and must be seen to fall before it is crossed
+    LOOKAHEAD_S = 0.4  # speed falls with the distance from a border, and must be seen to fall before it is crossed
 
     def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
         """Make (u,) velocities safe, given the newest observation and the time on its clock."""
@@ -58,5 +58,5 @@ class VelocityFilter(SafetyFilter):
 
 def _share(most: np.ndarray, size: np.ndarray) -> float:
     """By how much, in [0, 1], all of `size` must shrink so that none is above `most`."""
-    above = size > most
+    above = size > most * (1.0 + 1e-9)  # rounding is no reason
     return float(np.min(most[above] / size[above], initial=1.0))

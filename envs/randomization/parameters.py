@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,8 +50,10 @@ class Parameter:
 class ParameterSpace(Sequence[Parameter]):
     """The ordered parameters of a task. Column i of every parameter array belongs to parameter i."""
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Parameter], correlation: np.ndarray | None = None) -> None:
+        """`correlation` (d, d): of what is sampled, where parameters are known only together."""
         self._parameters = tuple(parameters)
+        self.correlation = correlation
         self.names = tuple(p.name for p in self._parameters)
         self._index = {name: i for i, name in enumerate(self.names)}
         if len(self._index) != len(self.names):
@@ -72,6 +74,13 @@ class ParameterSpace(Sequence[Parameter]):
 
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self._parameters)
+
+    def around(self, nominal: Mapping[str, float], correlation: np.ndarray | None = None) -> ParameterSpace:
+        """The same parameters with other nominal values (SI), such as identified ones."""
+        for name in nominal:
+            self.index(name)
+        moved = [replace(p, nominal=float(nominal.get(p.name, p.nominal))) for p in self]
+        return ParameterSpace(moved, correlation)
 
     def index(self, name: str) -> int:  # type: ignore[override]
         """The column of a parameter; raises RangeError naming the known ones."""

@@ -11,6 +11,8 @@ from scipy.special import ndtr, ndtri
 from envs.randomization.keyed import KeyedRandom
 from envs.randomization.parameters import ParameterSpace, RangeError, Ranges
 
+BOUND_SD = 1.96  # a bound is where 95 % of a normal end, for what goes with it
+
 
 class Sampler(Protocol):
     """Maps (n,) global world numbers and (n,) episode numbers to (n, d) parameter values in SI units.
@@ -24,7 +26,8 @@ class Sampler(Protocol):
 class UniformSampler:
     """Independent draws, uniform in each parameter's own scale, from ranges shrunk by `dr_strength`.
 
-    A parameter whose range has no width gets exactly the range's value.
+    A parameter whose range has no width gets exactly the range's value. Where the space says that parameters are
+    correlated, a Gaussian copula draws them so; each by itself stays uniform.
     """
 
     def __init__(self, ranges: Ranges, dr_strength: float, seed: int) -> None:
@@ -35,9 +38,20 @@ class UniformSampler:
         self._log = np.flatnonzero(ranges.space.is_log)
         self._log_low = self._low[self._log]
         self._log_ratio = self._high[self._log] / self._log_low
+        self._correlation = ranges.space.correlation
+        if self._correlation is not None:
+            values, vectors = np.linalg.eigh(self._correlation)
+            self._root = vectors * np.sqrt(np.maximum(values, 0.0))
 
-    def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    def sample(self, world: np.ndarray, episode: np.ndarray, given: tuple[int, float] | None = None) -> np.ndarray:
+        """(n, d); with `given` (column, z), as they go with that parameter at z sds from its middle."""
         uniform = self._random.uniform("parameters", world, episode, len(self._low))
+        if self._correlation is not None:
+            normal = ndtri(np.clip(uniform, 1e-16, 1 - 1e-16)) @ self._root.T
+            if given is not None:
+                column, z = given
+                normal += (z - normal[:, [column]]) * self._correlation[column]
+            uniform = ndtr(normal)
         values = self._low + uniform * self._width
         if len(self._log):
             values[:, self._log] = self._log_low * self._log_ratio ** uniform[:, self._log]
@@ -61,9 +75,10 @@ class BoundarySampler:
         self._column = ranges.space.index(parameter)
         low, high = ranges.effective(dr_strength)
         self._value = (low if side == "low" else high)[self._column]
+        self._given = self._column, -BOUND_SD if side == "low" else BOUND_SD
 
     def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
-        values = self._inner.sample(world, episode)
+        values = self._inner.sample(world, episode, self._given)
         values[:, self._column] = self._value
         return values
 

@@ -33,7 +33,7 @@ class Reach(Task):
     initial_size = 4
     goal_size = 3
     period_jitter = "action.period_jitter_ms"
-    history = 3
+    history = 5
     frame_names = ("x_m", "y_m", "z_m", "to_goal_x_m", "to_goal_y_m", "to_goal_z_m", "last_x", "last_y", "last_z")
     frame_scale = np.array([5, 5, 5, 10, 10, 10, 1, 1, 1], np.float32)
     parameters = ParameterSpace(panda.PARAMETERS)

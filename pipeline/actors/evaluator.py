@@ -101,7 +101,7 @@ class Evaluator:
         ranges = scenario.randomization.ranges(self._task.parameters)
         strength = scenario.randomization.dr_strength
         if scenario.kind == "nominal":
-            env.set_sampler(UniformSampler(Ranges.nominal(self._task.parameters), 1.0, self._seed))
+            env.set_sampler(UniformSampler(Ranges.nominal(ranges.space), 1.0, self._seed))
         elif scenario.kind == "randomized":
             env.set_sampler(UniformSampler(ranges, strength, self._seed))
         else:

@@ -6,12 +6,12 @@ function of (seed, world, episode, step), so a runner that died and came back co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from envs.randomization.keyed import KeyedRandom
-from envs.randomization.parameters import Ranges
+from envs.randomization.parameters import ParameterSpace, Ranges
 from envs.registry import make_task
 from envs.vector_env import TaskVectorEnv
 from pipeline.policy import NumpyPolicy
@@ -24,9 +24,19 @@ class Randomization:
     version: int
     intervals: dict[str, list[float]]
     dr_strength: float
+    nominal: dict[str, float] = field(default_factory=dict)  # where identification moved it
+    correlation: list[list[float]] | None = None  # (d, d)
 
-    def ranges(self, space) -> Ranges:
-        return Ranges.from_dict(space, self.intervals, self.version)
+    @classmethod
+    def of(cls, ranges: Ranges, dr_strength: float) -> Randomization:
+        space = ranges.space
+        nominal = dict(zip(space.names, space.nominal.tolist(), strict=True))
+        correlation = None if space.correlation is None else space.correlation.tolist()
+        return cls(ranges.version, ranges.to_dict(), dr_strength, nominal, correlation)
+
+    def ranges(self, space: ParameterSpace) -> Ranges:
+        correlation = None if self.correlation is None else np.array(self.correlation)
+        return Ranges.from_dict(space.around(self.nominal, correlation), self.intervals, self.version)
 
 
 @dataclass

@@ -107,12 +107,12 @@ def identify(
 def _judge(
     task: Task, use: Path, log: Path, entries: list[str], horizon: float, starts: int, seed: int, as_json: bool
 ) -> None:
-    from pipeline.identify import posterior
+    from pipeline.identify import identified
     from pipeline.identify.result import FORMAT
     from robot.log_files import read_log
 
     use = use if use.exists() else SHIPPED.get(str(use), use)
-    if posterior.read(use).get("format", FORMAT) == FORMAT:
+    if identified.read(use).get("format", FORMAT) == FORMAT:
         _judge_joint(use, log, entries, horizon, starts, seed, as_json)
     else:
         from pipeline.identify import task_command

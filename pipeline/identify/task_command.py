@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from envs.task import Task
-from pipeline.identify import posterior
+from pipeline.identify import identified, posterior
 from pipeline.identify.ahead import look_ahead, rms
 from pipeline.identify.design import assumed_noise, design
 from pipeline.identify.estimate import FitSettings, Progress, TaskFit, fit_task
@@ -39,7 +39,7 @@ def fit_files(
         fit = fit_task(task, logs, settings, seed, tell)
     ahead = look_ahead(task, fit.values, fit.noise, fit.logs, PLOTTED_S, PLOTTED, seed)
     content = posterior.to_dict(fit, {f"{joint} {PLOTTED_S:g} s": v for joint, v in rms(task, ahead).items()})
-    posterior.save(content, output)
+    identified.save(content, output)
     page = output.with_suffix(".png")
     write_page(fit, ahead, page)
     if as_json:
@@ -59,7 +59,7 @@ def fit_files(
 
 def judge(task: Task, use: Path, log: Log, horizon_s: float, starts: int, seed: int, as_json: bool) -> None:
     """How far off the predicted positions are on another recording."""
-    known = posterior.load(use, task)
+    known = identified.load(use, task)
     log = as_recorded_by(task, log)
     ahead = look_ahead(task, known.value, assumed_noise(task, known.value), [log], horizon_s, starts, seed)
     final = np.abs(ahead.final[:, : len(task.joints)])

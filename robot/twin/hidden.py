@@ -78,12 +78,12 @@ class PandaHidden(Values):
     armature_kg_m2: Positive = 0.25  # inertia of each motor, as seen from its joint
     viscous_nm_s: NotNegative = 2.0  # of each joint
     coulomb_nm: NotNegative = 1.5  # of each joint
-    stiffness_nm_rad: Positive = 500.0  # of the first joints' controllers; half at the others
-    damping_nm_s: Positive = 45.0  # likewise
+    stiffness_nm_rad: Positive = 2000.0  # of the first joints' controllers; half at the others
+    damping_nm_s: Positive = 120.0  # likewise
     compensation: NotNegative = 0.96  # share of gravity that the controller takes off the joints
-    lag_ms: NotNegative = 30.0  # first-order lag of the velocity that the controller follows
-    latency_ms: NotNegative = 40.0  # from the bus to the controller, plus
-    latency_jitter_ms: NotNegative = 8.0  # |standard normal| times this, for each command
+    lag_ms: NotNegative = 20.0  # first-order lag of the velocity that the controller follows
+    latency_ms: NotNegative = 30.0  # from the bus to the controller, plus
+    latency_jitter_ms: NotNegative = 6.0  # |standard normal| times this, for each command
     gain: Positive = 0.94  # followed / commanded velocity
     torque_noise_nm: NotNegative = 0.4  # sd at each joint, one draw for each control step
     encoder_offset_rad: Finite = 0.004  # zero error, of alternating sign from joint to joint

@@ -15,6 +15,7 @@ from robot.twin.hidden import PushHidden
 from robot.twin.panda import PandaModel
 from robot.twin.rigs import find_rig
 
+HAND = ("panda_hand", "panda_leftfinger", "panda_rightfinger")
 ROLLING = (0.005, 0.0001)  # torsional and rolling friction, m
 
 
@@ -84,9 +85,9 @@ class PushModel(PandaModel):
             contype=0,
             conaffinity=0,
         )
-        fingers = spec.body("panda_link7").geoms  # what is fixed to it is part of it
-        for i, geom in enumerate(fingers):
-            geom.name = f"finger{i}"
+        hand = [geom for link in HAND for geom in spec.body(link).geoms]
+        for i, geom in enumerate(hand):
+            geom.name = f"hand{i}"
             _touch(spec, geom.name, "puck", hidden.puck_finger_friction)
             _touch(spec, geom.name, "table", hidden.puck_finger_friction)
         _touch(spec, "puck", "table", hidden.puck_friction)

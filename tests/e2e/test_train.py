@@ -44,12 +44,12 @@ def test_train_evaluate_export(tmp_path):
 
 
 def test_a_run_whose_robot_budget_is_spent_goes_on_in_simulation(tmp_path):
-    robot = {**CONFIG["robot"], "budget_s": {"collection": 15.0, "evaluation": 25.0}}
+    robot = {**CONFIG["robot"], "budget_s": {"collection": 10.2, "evaluation": 25.0}}
     done = run("train", write_config(tmp_path, robot=robot), "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
     ledger = summary["robot_ledger"]
-    assert summary["updates"] == 1200 and 0 < ledger["collection_s"] <= 15.0 and 0 < ledger["evaluation_s"] <= 25.0
+    assert summary["updates"] == 1200 and 0 < ledger["collection_s"] <= 10.2 and 0 < ledger["evaluation_s"] <= 25.0
     assert summary["final"]["real"]["n"] == summary["final"]["sim"]["n"] == 2  # 4 were planned
     assert "robot.budget_s.collection" in summary["budgets_spent"]["collection"]
     assert "went on in simulation" in " ".join(done.stdout.split())

@@ -72,6 +72,8 @@ def test_a_tip_velocity_is_what_the_tip_does():
     task = Reach()
     worlds = BulletWorlds(task, 3)
     start = task.initial(np.tile([0.3, 0.5, 0.5, 0.5], (3, 1)))
+    middle = panda.starts((0.45, 0.0, 1.0), (0.45, 0.0, 1.0))[:3].astype(np.float32)
+    start = replace(start, joint_position=middle)
     worlds.reset(np.ones(3, bool), start, np.tile(task.parameters.nominal, (3, 1)))
     before = panda.chain().forward(start.joint_position)
     for _ in range(10):

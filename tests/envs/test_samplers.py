@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from envs.randomization.parameters import RangeError, Ranges
-from envs.randomization.samplers import CorrelatedSampler, DiscreteSampler, TruncatedNormalSampler, UniformSampler
+from envs.randomization.samplers import (
+    BoundarySampler,
+    CorrelatedSampler,
+    DiscreteSampler,
+    TruncatedNormalSampler,
+    UniformSampler,
+)
+from envs.tasks.cartpole import PARAMETERS as CARTPOLE
 from envs.tasks.push import PARAMETERS as SPACE
 
 WORLDS = np.arange(4000)
@@ -68,3 +75,23 @@ def test_what_cannot_be_sampled_gives_a_sentence():
         CorrelatedSampler(SPACE, np.zeros(2), np.eye(2), seed=0)
     with pytest.raises(RangeError, match="not symmetric and positive"):
         CorrelatedSampler(SPACE, SPACE.nominal, -np.eye(len(SPACE)), seed=0)
+
+
+def test_what_is_known_only_together_is_drawn_together():
+    names = CARTPOLE.names
+    a, b = names.index("cart.mass_kg"), names.index("action.gain")
+    correlation = np.eye(len(names))
+    correlation[a, b] = correlation[b, a] = 0.95
+    space = CARTPOLE.around({"cart.mass_kg": 1.4}, correlation)
+    assert space.nominal[a] == 1.4 and CARTPOLE.nominal[a] != 1.4
+    ranges = Ranges.from_dict(space, {"cart.mass_kg": [1.2, 1.6], "action.gain": [0.8, 1.0], "action.lag_ms": [5, 5]})
+    world, episode = np.arange(4000), np.zeros(4000, int)
+    drawn = UniformSampler(ranges, 1.0, 0).sample(world, episode)
+    assert np.corrcoef(drawn[:, [a, b]].T)[0, 1] > 0.9
+    assert (drawn >= ranges.low).all() and (drawn <= ranges.high).all()
+    assert (drawn[:, names.index("action.lag_ms")] == 5).all()
+    quarters = np.histogram(drawn[:, a], bins=4, range=(1.2, 1.6))[0]
+    assert np.allclose(quarters, 1000, atol=120)  # each by itself stays uniform
+    assert (UniformSampler(ranges, 0.0, 0).sample(world, episode)[:, a] == 1.4).all()
+    at_bound = BoundarySampler(ranges, "cart.mass_kg", "high", 0).sample(world, episode)
+    assert (at_bound[:, a] == 1.6).all() and at_bound[:, b].mean() > 0.95

@@ -139,7 +139,7 @@ def test_commands_that_make_no_sense_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("other.yaml").write_text("values: {inertia: 3}\n")
     for arguments, words in (
-        (["pendulum"], "either --log"),
+        (["pendulum"], "one of --log"),
         (["pendulum", "--use", "x.yaml"], "--predict"),
         (["teapot", "--log", "x.csv"], "'teapot'"),
         (["pendulum", "--log", "x.csv"], "cannot be read"),

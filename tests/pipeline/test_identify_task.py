@@ -13,7 +13,7 @@ import yaml
 from envs.registry import make_task
 from pipeline import cli
 from pipeline.config import load_experiment
-from pipeline.identify import posterior
+from pipeline.identify import identified, posterior
 from pipeline.identify.ahead import look_ahead, rms
 from pipeline.identify.crew import Crew, Filter
 from pipeline.identify.design import design, score
@@ -203,8 +203,8 @@ def test_recordings_that_cannot_be_used_are_refused(change, words):
 
 
 def test_a_posterior_is_read_as_it_was_written(found, tmp_path):
-    posterior.save(posterior.to_dict(found, {}), tmp_path / "identified.yaml")
-    known = posterior.load(tmp_path / "identified.yaml", TASK)
+    identified.save(posterior.to_dict(found, {}), tmp_path / "identified.yaml")
+    known = identified.load(tmp_path / "identified.yaml", TASK)
     assert known.value == pytest.approx(np.where(np.isin(SPACE.names, [*NOISE]), known.value, found.values), rel=1e-5)
     drawn = known.draw(2000, np.random.default_rng(0))[:, found.unknowns.columns]
     own = found.unknowns.values(found.draws)[:, found.unknowns.columns]
@@ -218,7 +218,7 @@ def test_a_posterior_is_read_as_it_was_written(found, tmp_path):
     ):
         (tmp_path / "other.yaml").write_text(text)
         with pytest.raises(RobotError, match=words):
-            posterior.load(tmp_path / "other.yaml", TASK)
+            identified.load(tmp_path / "other.yaml", TASK)
 
 
 def test_designed_motions_stay_inside_the_limits_and_tell_more():

@@ -93,3 +93,14 @@ def test_a_person_decides_and_silence_means_no(tmp_path):
         Confirmer(tmp_path, timeout_s=0.05).ask("move?")
     with pytest.raises(RobotError, match="no question"):
         confirm.answer(tmp_path, True, "Ada")
+
+
+def test_many_may_stop_at_once_and_each_is_in_the_log(tmp_path):
+    latch = Latch(tmp_path)
+    threads = [threading.Thread(target=latch.stop, args=(f"reason {i}",)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert latch.reason in {f"reason {i}" for i in range(16)} and Latch(tmp_path).reason == latch.reason
+    assert len((tmp_path / "safety.jsonl").read_text().splitlines()) == 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,23 @@ def test_wrong_units_are_suspected(tmp_path, column, factor):
     table[:, column] *= factor
     (problem,) = read_log(write(tmp_path / "a.csv", table)).problems
     assert problem.kind == "units" and "as " in problem.sentence
+
+
+def test_noise_that_hides_the_units_of_a_column_is_no_reason_to_doubt_them(tmp_path):
+    random, table = np.random.default_rng(0), rows(2000)
+    table[:, 1:3] *= 0.1  # a motion not much larger than the noise of its readings
+    table[:, 1:3] += random.normal(0, 0.05, (2000, 2))
+    assert not read_log(write(tmp_path / "a.csv", table)).problems
+    table[:, 2] *= 1e3
+    assert [problem.kind for problem in read_log(write(tmp_path / "b.csv", table)).problems] == ["units"]
+
+
+def test_a_robot_that_waits_for_commands_has_a_time_of_its_own():
+    episode = make_episode("r-0", 20)
+    quick = episode.columns | {"t_mono_s": episode.columns["t_mono_s"] * 0.05}
+    assert np.allclose(np.diff(from_episode(replace(episode, columns=quick)).time_s), 0.02)
+    late = episode.columns | {"t_mono_s": episode.columns["t_mono_s"] * 1.1}
+    assert np.allclose(np.diff(from_episode(replace(episode, columns=late)).time_s), 0.022)
 
 
 def test_an_episode_is_a_log(tmp_path):

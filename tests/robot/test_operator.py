@@ -15,6 +15,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from benchmarks.rig.pilot import ShortCartpole
 from robot import confirm, request
 from robot.console import Console
 from robot.console_keys import Keys
@@ -118,9 +119,11 @@ def test_each_command_is_confirmed_and_a_no_ends_the_episode(session, tmp_path, 
 
 def test_a_question_is_given_up_when_the_robot_is_held(tmp_path, task, make_settings, balancer):
     session = open_session(make_settings(confirmation="confirm_episode"), task, tmp_path)
-    threading.Timer(0.1, session.hold, ("the button",)).start()
+    button = threading.Timer(0.1, session.hold, ("the button",))
+    button.start()
     with pytest.raises(RobotError, match="the button"):
         evaluate(session, balancer)
+    button.join()
     assert events(session, "motor on") == [] and confirm.pending(tmp_path) == ""
     session.close()
 
@@ -200,3 +203,31 @@ def test_requests_that_are_no_requests_are_answered_or_dropped(session, tmp_path
             request.ask(tmp_path, "jog", joint="slider", by=by, operator="Ada")
     assert np.isfinite(evaluate(session, balancer).meta.episode_return)
     assert len(EpisodeStore(tmp_path / "episodes")) == 1
+
+
+def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(tmp_path, make_settings, balancer):
+    settings = make_settings(mode="realtime", confirmation_timeout_s=0.8, watchdog_ms=500.0)
+    session = open_session(settings, ShortCartpole(), tmp_path)
+    thread, seen = answers(tmp_path, [True, True])
+    result = evaluate(session, balancer, mode="confirm_each")
+    thread.join()
+    assert "nobody answered within 0.8 s" in result.meta.stop and len(seen) == 2 and result.meta.steps <= 2
+    happened = [event["event"] for event in events(session, "goal", "motor on", "motor off")]
+    assert happened.count("goal") == 2 and happened[-1] == "motor off"  # and off while a person thinks:
+    assert all(happened[i - 1] == "motor on" for i, event in enumerate(happened) if event == "goal")
+    assert session.status().state == "stopped" and confirm.pending(tmp_path) == ""
+    session.close()
+
+
+def test_in_real_time_an_episode_begins_with_a_yes_and_silence_is_a_no(tmp_path, make_settings, balancer):
+    settings = make_settings(mode="realtime", confirmation="confirm_episode", confirmation_timeout_s=5.0)
+    session = open_session(settings, ShortCartpole(), tmp_path)
+    thread, seen = answers(tmp_path, [True])
+    assert evaluate(session, balancer).meta.steps > 0 and "evaluation episode 0" in seen[0]
+    thread.join()
+    session.close()
+    session = open_session(settings.model_copy(update={"confirmation_timeout_s": 0.2}), ShortCartpole(), tmp_path)
+    with pytest.raises(RobotError, match="nobody answered"):
+        evaluate(session, balancer)
+    assert events(session, "motor on", "goal") == [] and session.status().state == "ok"
+    session.close()
