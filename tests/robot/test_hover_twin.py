@@ -290,9 +290,9 @@ def test_what_flies_makes_no_planned_moves(tmp_path):
 
 
 def test_missing_limits_are_refused():
-    with pytest.raises(ConfigError, match=r"robot.rotors: none given, and hover flies; accepted is limits"):
-        load_experiment("hover", ["robot.rotors=null"])
+    with pytest.raises(ConfigError, match=r"robot.rotors: none given for rotor1, and hover flies; accepted is an"):
+        load_experiment("hover", ["robot.rotors={}"])
     with pytest.raises(ConfigError, match=r"thrust: \[-1.0, 2.0\] given; accepted is \[low, high\]"):
-        load_experiment("hover", ["robot.rotors={thrust: [-1, 2], thrust_rate: 100}"])
+        load_experiment("hover", ["robot.rotors.rotor2={thrust: [-1, 2], thrust_rate: 100}"])
     with pytest.raises(ConfigError, match=r"robot.limits.slider.effort: none given for a motor"):
         load_experiment("cartpole", ["robot.limits.slider={position: [-1, 1], velocity: 1, effort_rate: 10}"])
