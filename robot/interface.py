@@ -51,8 +51,8 @@ class Observation:
 
     @property
     def finite(self) -> bool:
-        """Whether every joint was measured at all."""
-        return bool(np.isfinite(self.joint_position).all() and np.isfinite(self.joint_velocity).all())
+        """Whether everything was measured at all."""
+        return all(np.isfinite(one).all() for one in (self.joint_position, self.joint_velocity, self.body_pose))
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ class SafetyFilter:
         for name, q, v in zip(self._joints, position, velocity, strict=True):
             if not (math.isfinite(q) and math.isfinite(v)):
                 return f"joint {name}: the measurement is not finite"
+        if not observation.finite:
+            return "a tracked body: its pose is not finite"
         for row, name, limit in self._watched:
             q, v = position[row], velocity[row]
             if not limit.position[0] <= q <= limit.position[1]:

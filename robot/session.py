@@ -287,7 +287,7 @@ class RobotSession(Moves):
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return min(asked, self.settings.confirmation, key=MODES.index)
+        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
 
     def _check(self, policy: ExportedPolicy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""
@@ -366,8 +366,7 @@ class RobotSession(Moves):
                 self._speed.count(meta.policy_run)
         else:
             self._watch.mark(self._resting())
-        self.last = episode
-        self.timing = {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
+        self.last, self.timing = episode, {"episode": meta.episode_id, "void": meta.void, **self._clock.summary()}
         if self.robot.spec.realtime and meta.steps:
             durable.append_line(self.state_dir / TIMING_FILE, self.timing)
         return episode

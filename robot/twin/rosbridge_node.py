@@ -198,11 +198,11 @@ class Node:
 def _robot(bus: str, mode: str, rig: Rig) -> Robot:
     """The rig's bus, with no limit but what its motors can do: limits are the business of who commands them."""
     task = make_task(rig.name)
-    wide = {"position": (-1e3, 1e3), "effort_rate": 1e6}
+    if task.scene.motors_take != "effort":
+        raise RobotError(f"rosbridge: this node passes on efforts, and the motors of {rig.name} take none")
+    wide = {"position": (-1e3, 1e3), "velocity": 1e3, "effort_rate": 1e6}
     axes = list(zip(task.joints, rig.axes, strict=True))
-    limits = {
-        joint: {**wide, "effort": axis.most, "velocity": axis.fastest or 1e3} for joint, axis in axes if axis.unit
-    }
+    limits = {joint: {**wide, "effort": axis.most} for joint, axis in axes if axis.unit}
     servos = {
         joint: {"id": axis.servo, "scale": axis.scale, "zero_ticks": axis.zero, "effort_per_unit": axis.unit or None}
         for joint, axis in axes

@@ -47,7 +47,7 @@ NOISE = {"action.noise_nm": 0.03, "sensor.noise_sd": 0.01}
 
 def values(**changes: float) -> np.ndarray:
     known = TRUE | NOISE | {name.replace("__", "."): value for name, value in changes.items()}
-    return np.array([known[name] for name in SPACE.names])
+    return np.array([known.get(name, nominal) for name, nominal in zip(SPACE.names, SPACE.nominal, strict=True)])
 
 
 def wave(seed: int) -> Multisine:

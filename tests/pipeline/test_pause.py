@@ -50,4 +50,4 @@ def test_runners_pause_in_a_real_time_round_and_learning_goes_on(ray_session, tm
     finally:
         trial.stop()
         ray.get(actor.close.remote())
-        ray.kill(actor)
+        ray.kill(actor)  # pyright: ignore[reportArgumentType]

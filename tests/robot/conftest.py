@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from envs.tasks.cartpole import Cartpole
+from robot.drivers import dynamixel
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.session import RobotSession
@@ -48,6 +49,12 @@ def lockstep() -> Iterator[TwinProcess]:
 def realtime() -> Iterator[TwinProcess]:
     with TwinProcess(mode="realtime") as twin:
         yield twin
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In real time, a bus that a loaded machine answers late is no broken one."""
+    monkeypatch.setattr(dynamixel, "REALTIME_PATIENCE_S", 3.0)
 
 
 @pytest.fixture

@@ -132,3 +132,12 @@ def test_addresses_are_no_file_names():
         assert load_experiment(None, [f"robot.port={port}"]).robot.port == port
     loaded = load_experiment(None, ["robot.port=dev/tty", "robot.driver=replay", "robot.driver_options.store=here"])
     assert str(loaded.robot.port).startswith("/") and loaded.robot.driver_options["store"].startswith("/")
+
+
+def test_a_robot_in_real_time_is_looked_at_as_well(patient, monkeypatch):
+    """Fewer pushes, and lateness that a loaded machine may have; a sign turned round is seen all the same."""
+    monkeypatch.setattr("robot.check.PUSHES", 6)
+    realtime = ("robot.mode=realtime", "robot.watchdog_ms=2500", "robot.max_age_ms=500", "robot.max_lateness_ms=1000")
+    found = findings(*realtime, "robot.servos.slider.scale=-0.02")
+    assert ("rate", "") in found and found["response", "slider"] == "wrong" and ("stop", "") not in found
+    assert {about for about, _ in found} >= {"units", "zero", "scale", "response", "latency", "coupling", "limits"}

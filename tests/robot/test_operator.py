@@ -205,8 +205,8 @@ def test_requests_that_are_no_requests_are_answered_or_dropped(session, tmp_path
     assert len(EpisodeStore(tmp_path / "episodes")) == 1
 
 
-def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(tmp_path, make_settings, balancer):
-    settings = make_settings(mode="realtime", confirmation_timeout_s=0.8, watchdog_ms=500.0)
+def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(patient, tmp_path, make_settings, balancer):
+    settings = make_settings(mode="realtime", confirmation_timeout_s=0.8, watchdog_ms=2500.0)
     session = open_session(settings, ShortCartpole(), tmp_path)
     thread, seen = answers(tmp_path, [True, True])
     result = evaluate(session, balancer, mode="confirm_each")
@@ -219,8 +219,9 @@ def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(tmp_pat
     session.close()
 
 
-def test_in_real_time_an_episode_begins_with_a_yes_and_silence_is_a_no(tmp_path, make_settings, balancer):
-    settings = make_settings(mode="realtime", confirmation="confirm_episode", confirmation_timeout_s=5.0)
+def test_in_real_time_an_episode_begins_with_a_yes_and_silence_is_a_no(patient, tmp_path, make_settings, balancer):
+    keys = {"confirmation": "confirm_episode", "confirmation_timeout_s": 20.0, "watchdog_ms": 2500.0}
+    settings = make_settings(mode="realtime", **keys)
     session = open_session(settings, ShortCartpole(), tmp_path)
     thread, seen = answers(tmp_path, [True])
     assert evaluate(session, balancer).meta.steps > 0 and "evaluation episode 0" in seen[0]

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from benchmarks.rig.pilot import ShortCartpole
 from pipeline import cli
@@ -21,6 +23,7 @@ from robot.episodes import EpisodeStore, RobotEpisode
 from robot.interface import RobotError
 from robot.latch import Latch
 from robot.ledger import PURPOSES, BudgetSpent, Ledger, Stopwatch
+from robot.lerobot_export import export
 from robot.open import open_session
 from tests.robot.test_episodes import make_episode, same
 
@@ -193,6 +196,39 @@ def test_the_export_has_lerobots_layout(tmp_path, monkeypatch, capsys):
     assert cli.main(["robot", "export-lerobot", "nowhere", "out2"]) == cli.EXIT_USER
 
 
+def png(colour: int, size: tuple[int, int] = (6, 4)) -> bytes:
+    """`size` is width and height."""
+    encoded = BytesIO()
+    Image.new("RGB", size, (colour, 0, 255)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def test_the_export_carries_images_as_they_were_encoded(tmp_path):
+    store, images = EpisodeStore(tmp_path / "in"), [png(10 * k) for k in range(5)]
+    plain = make_episode("r-000000", 5)
+    store.append(RobotEpisode(plain.meta, {**plain.columns, "image": np.array(images, object)}))
+    assert export(store, store.list(), tmp_path / "out") == (1, 4)
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    feature = {"dtype": "image", "shape": [4, 6, 3], "names": ["height", "width", "channels"]}
+    assert info["features"]["observation.image"] == feature
+    table = pq.read_table(tmp_path / "out" / info["data_path"].format(episode_chunk=0, episode_index=0))
+    assert [one["bytes"] for one in table.column("observation.image").to_pylist()] == images[:4]
+    declared = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert declared["observation.image"] == {"_type": "Image"} and set(declared) == set(table.column_names)
+    stats = json.loads((tmp_path / "out/meta/episodes_stats.jsonl").read_text())["stats"]["observation.image"]
+    assert stats["max"] == [[[pytest.approx(30 / 255)]], [[0.0]], [[1.0]]] and stats["count"] == [4]
+
+
+@pytest.mark.parametrize(("second", "why"), [(PNG, "cannot be decoded"), (png(0, (5, 5)), "different sizes")])
+def test_images_that_cannot_be_exported_are_named_and_nothing_is_left(tmp_path, second, why):
+    store, plain = EpisodeStore(tmp_path / "in"), make_episode("r-000000", 3)
+    images = np.array([png(1), second, png(1)], object)
+    store.append(RobotEpisode(plain.meta, {**plain.columns, "image": images}))
+    with pytest.raises(RobotError, match=why):
+        export(store, store.list(), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
 def test_budgets_refuse_before_they_are_overspent(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", 90.0, {"collection": 25.0, "total": 40.0}, 0.9)
     assert ledger.refusal({"collection": 25.0}) == ""
@@ -224,9 +260,9 @@ def test_a_round_ends_before_its_budget_is_overspent(tmp_path, task, make_settin
     session.close()
 
 
-def test_every_second_of_a_real_robot_is_booked(tmp_path, make_settings, balancer):
+def test_every_second_of_a_real_robot_is_booked(patient, tmp_path, make_settings, balancer):
     before = time.monotonic()
-    session = open_session(make_settings(mode="realtime", max_lateness_ms=1e3), ShortCartpole(), tmp_path)
+    session = open_session(make_settings(mode="realtime", watchdog_ms=2500.0), ShortCartpole(), tmp_path)
     opened = time.monotonic()
     flown = session.run_episode(balancer, purpose="collection", seed=3, world=0).meta.robot_s
     time.sleep(0.2)
