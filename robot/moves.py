@@ -85,6 +85,7 @@ class Moves(ABC):
         Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
         `home` does, and when it ended early.
         """
+        self._check_stands()
         self.ledger.afford({purpose: steps * self.task.control_period_s})
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
@@ -94,7 +95,13 @@ class Moves(ABC):
             raise RobotError(f"{what}: stopped: {moved.stop}")
         return moved
 
+    def _check_stands(self) -> None:
+        """Raise RobotError where only a policy keeps the robot from falling."""
+        if self.robot.spec.takes == "thrust":
+            raise RobotError(f"{self.task.name} flies, and makes no moves of its own; accepted is an episode")
+
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
+        self._check_stands()
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
     def longest_s(self, purpose: str) -> dict[str, float]:
@@ -127,8 +134,6 @@ class Moves(ABC):
 
     def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
-        if self.robot.spec.takes == "thrust":
-            raise RobotError(f"{what}: {self.task.name} flies, and only a policy holds it up; accepted is an episode")
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
         moved = Moved()

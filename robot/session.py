@@ -339,7 +339,7 @@ class RobotSession(Moves):
         """Ask a person about one command; raises RobotError for a no."""
         spec = self.robot.spec
         values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(spec.actuated, command, strict=True))
-        unit = "N or N m" if spec.takes == "effort" else "m/s or rad/s"
+        unit = "m/s or rad/s" if spec.takes == "velocity" else "N or N m"
         self._confirmer.ask(f"send {values} ({unit}) for one period", lambda: self.interrupted)
 
     def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
