@@ -1,4 +1,4 @@
-"""Draw one real episode of a run: `python docs/pictures.py RUN docs/pendulum.png`."""
+"""Draw real episodes of a run: `python docs/pictures.py RUN docs/pendulum.png`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
+from envs import panda
 from envs.registry import make_task
+from envs.task import Task
+from envs.tasks.push import PUCK_RADIUS_M, SUCCESS_M, Push
+from envs.tasks.reach import SUCCESS_M as REACHED_M
+from envs.tasks.reach import Reach
 from pipeline.config import load_experiment
 from robot.episodes import EpisodeStore, RobotEpisode
+from robot.rollout import states
 
 matplotlib.use("Agg")
 
 ARM_M = 0.5
 STROBE = 4  # control steps between two arms of the picture
 SHOWN_S = 4.0
+EPISODES_SHOWN = 6  # of an arm
 
 
-def pendulum(episode: RobotEpisode, control_hz: float, torque_nm: float) -> Figure:
+def pendulum(task: Task, episodes: list[RobotEpisode]) -> Figure:
     """Left the arm over the first seconds, dark is late; right what was measured and sent, over the whole episode."""
-    angle, sent = episode.columns["joint_position"][:, 0], episode.columns["sent"][:, 0] * torque_nm
+    columns, control_hz = episodes[-1].columns, task.control_hz
+    angle, sent = columns["joint_position"][:, 0], task.command(columns["sent"])[:, 0]
     time = np.arange(1, len(angle) + 1) / control_hz
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 2])
@@ -43,12 +52,38 @@ def pendulum(episode: RobotEpisode, control_hz: float, torque_nm: float) -> Figu
     return figure
 
 
+def arm(task: Reach | Push, episodes: list[RobotEpisode]) -> Figure:
+    """Left some episodes from above: the ways of tip and puck, and the goal; right the distances."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    for k, episode in enumerate(episodes[-EPISODES_SHOWN:]):
+        columns, color = episode.columns, f"C{k}"
+        tip = panda.chain().position(columns["joint_position"].astype(float))
+        left.plot(tip[:, 1], tip[:, 0], color=color, lw=1.0, alpha=0.9 if not task.bodies else 0.4)
+        if task.bodies:
+            puck = columns["body_pose"][:, :2]
+            left.plot(puck[:, 1], puck[:, 0], color=color, lw=2.0)
+            left.add_patch(Circle((puck[-1, 1], puck[-1, 0]), PUCK_RADIUS_M, fill=False, color=color, lw=0.8))
+        goal = columns["goal"][0]
+        left.plot(goal[1], goal[0], "x", color=color, ms=8, mew=2)
+        time = np.arange(1, len(tip) + 1) / task.control_hz
+        right.plot(time, 100.0 * task.distance(states(task, columns)), color=color)
+    within = SUCCESS_M if task.bodies else REACHED_M
+    right.axhline(100.0 * within, color="gray", lw=0.8, ls=":")
+    left.invert_xaxis()  # the arm looks up the page
+    left.set(aspect="equal", xlabel="y, m", ylabel="x, m", title="from above; crosses: goals")
+    what = "puck" if task.bodies else "tip"
+    right.set(xlabel="s", ylabel=f"{what} to goal, cm", ylim=(0, None), title="measured on the twin; dotted: success")
+    return figure
+
+
 def main(run: Path, picture: Path) -> None:
     experiment = load_experiment(run / "config.yaml")
     task, store = make_task(experiment.task), EpisodeStore(run / "robot" / "episodes")
-    chosen = [meta for meta in store.list() if meta.purpose == "evaluation" and meta.success][-1]
-    effort = float(task.command(np.ones((1, task.action_size)))[0, 0])
-    pendulum(store.read(chosen.episode_id), task.control_hz, effort).savefig(picture, dpi=110)
+    chosen = [meta for meta in store.list() if meta.purpose == "evaluation" and meta.success]
+    episodes = [store.read(meta.episode_id) for meta in chosen[-EPISODES_SHOWN:]]
+    draw = arm(task, episodes) if isinstance(task, Reach | Push) else pendulum(task, episodes)
+    draw.savefig(picture, dpi=110)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ PARAMETERS = (
     Parameter("arm.damping_scale", "1", 1.0, (0.1, 40.0), (0.2, 20.0), "log", "on the damping of all joints"),
     Parameter("arm.gain_scale", "1", 1.0, (0.25, 4.0), (0.5, 2.0), "log", "on the gain of the arm's own controller"),
     Parameter("arm.effort_scale", "1", 1.0, (0.3, 2.0), (1.0, 1.0), "log", "on the greatest joint torques"),
-    Parameter("action.delay_ms", "ms", 0.0, (0.0, 200.0), (0.0, 60.0), description="from policy to controller"),
-    Parameter("action.lag_ms", "ms", 0.0, (0.0, 200.0), (0.0, 50.0), description="first-order lag of the controller"),
+    Parameter("action.delay_ms", "ms", 0.0, (0.0, 200.0), (0.0, 80.0), description="from policy to controller"),
+    Parameter("action.lag_ms", "ms", 0.0, (0.0, 200.0), (0.0, 60.0), description="first-order lag of the controller"),
     Parameter("action.gain", "1", 1.0, (0.5, 1.5), (0.9, 1.1), description="actual / commanded velocity"),
     Parameter(
         "action.period_jitter_ms", "ms", 0.0, (0.0, 20.0), (1.0, 8.0), description="mean extra time, drawn each step"

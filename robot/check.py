@@ -17,7 +17,7 @@ import numpy as np
 
 from envs.randomization.keyed import KeyedRandom
 from envs.task import Task
-from robot.interface import RobotError
+from robot.interface import RobotError, only_efforts
 from robot.policy import ExportedPolicy
 from robot.session import RobotSession
 
@@ -99,6 +99,7 @@ def check_robot(session: RobotSession, simulate: Simulate, seed: int = 0, push: 
     """
     if session.robot.spec.takes == "thrust":
         raise RobotError(f"check: {session.task.name} falls where a push ends; accepted is a robot that stands")
+    only_efforts(session.robot.spec, "check")
     task, actions = session.task, pushes(session.task, push)
     traces, findings = _fly(session, actions, seed)
     findings += _rate(session, traces) + _limits(session)

@@ -39,6 +39,15 @@ class RobotSpec:
     takes: Literal["effort", "velocity", "thrust"] = "effort"  # what a command of each actuated joint is
 
 
+def only_efforts(spec: RobotSpec, what: str) -> None:
+    """Raise RobotError unless the motors take efforts, which is all that `what` knows to send."""
+    if spec.takes != "effort":
+        raise RobotError(
+            f"{what}: it sends efforts, and each motor of {spec.name} takes a {spec.takes}; accepted is a robot whose "
+            "motors take efforts"
+        )
+
+
 @dataclass(frozen=True)
 class Observation:
     """One measured instant, stamped when it was captured, never with a nominal time."""

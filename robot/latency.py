@@ -9,7 +9,7 @@ import yaml
 from scipy.optimize import least_squares
 
 from envs.task import State, Task
-from robot.interface import Observation, RobotError
+from robot.interface import Observation, RobotError, only_efforts
 from robot.session import RobotSession
 
 STEP_S = 0.24  # of effort: short, so that nothing else of the robot has time to matter
@@ -38,6 +38,7 @@ def measure(session: RobotSession, repeats: int, share: float) -> Latency:
     The technician, where there is one, puts the robot in place before each. Raises RobotError when the robot is
     stopped or stops on the way, or does not respond.
     """
+    only_efforts(session.robot.spec, "latency")
     responses = [_step(session, k, share * (-1.0) ** k) for k in range(repeats)]
     joint = session.task.actuated[0]
     times = np.mean([times for times, _ in responses], axis=0)  # (T,) since the first command

@@ -41,8 +41,12 @@ def test_every_requirement_is_pinned(pins):
         "envs/assets/cartpole.urdf",
         "envs/assets/pendulum.urdf",
         "robot/twin/hidden/pendulum.yaml",
+        "robot/twin/hidden/push.yaml",
+        "robot/twin/hidden/reach.yaml",
         "tune_configs/cartpole.yaml",
         "tune_configs/pendulum.yaml",
+        "tune_configs/push.yaml",
+        "tune_configs/reach.yaml",
         "LICENSE",
     ],
 )

@@ -15,7 +15,7 @@ from envs.randomization.parameters import ParameterSpace
 from envs.scene import Scene
 from envs.task import State, Task
 
-MAX_SPEED_M_S = 0.5
+MAX_SPEED_M_S = 0.35
 SUCCESS_M = 0.025
 LOW, HIGH = (0.35, -0.25, 0.85), (0.60, 0.25, 1.15)  # starts and goals
 WORKSPACE = (0.33, -0.28, 0.82), (0.62, 0.28, 1.18)  # no corner of it is near a singularity or a joint's limit
@@ -99,7 +99,7 @@ class Reach(Task):
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         """Near 1 at the goal, less for fast commands."""
         effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
-        return (1.0 - np.tanh(8.0 * self.distance(state)) - 0.02 * effort).astype(np.float32)
+        return (1.0 - np.tanh(8.0 * self.distance(state)) - 0.05 * effort).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:
         return np.zeros(len(state), bool)

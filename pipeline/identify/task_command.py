@@ -22,7 +22,7 @@ from pipeline.identify.page import write_page
 from pipeline.identify.recording import as_recorded_by
 from pipeline.identify.unknowns import unknowns
 from robot.excitation import Recorder
-from robot.interface import RobotError
+from robot.interface import RobotError, only_efforts
 from robot.log_files import read_log, write_log
 from robot.logs import Log
 
@@ -169,6 +169,7 @@ def session_of(experiment: Any, task: Task, folder: Path) -> Iterator[Any]:
 
     session = open_session(experiment.robot, task, folder)
     try:
+        only_efforts(session.robot.spec, "identify")
         yield session
     finally:
         session.close()

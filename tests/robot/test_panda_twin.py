@@ -14,8 +14,10 @@ from envs import panda
 from envs.tasks.push import PUCK_HEIGHT_M, Push
 from envs.tasks.reach import Reach
 from pipeline.config import load_experiment
+from robot.check import check_robot
 from robot.drive import make_drive
 from robot.interface import Observation, RobotError, RobotFault
+from robot.latency import measure
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.rollout import states
@@ -32,7 +34,13 @@ REST = [0.0] * 7
 
 
 def at_posture(hidden: PandaHidden) -> PandaModel:
-    model = PushModel(hidden) if isinstance(hidden, PushHidden) else PandaModel(hidden)
+    model = PandaModel(hidden)
+    model.reset(list(panda.POSTURE), REST, 1)
+    return model
+
+
+def at_table(**keys: float) -> PushModel:
+    model = PushModel(PushHidden.model_validate({**QUIET, **STILL, **keys}))
     model.reset(list(panda.POSTURE), REST, 1)
     return model
 
@@ -87,8 +95,7 @@ def test_a_motor_gives_no_more_than_it_has_whoever_asks():
 
 
 def test_the_puck_lies_on_its_table_and_slides_as_far_as_friction_lets_it():
-    hidden = PushHidden(**{**QUIET, **STILL})
-    model = at_posture(hidden)
+    hidden, model = PushHidden(), at_table()
     model.place([[0.6, 0.1, 0.9, 0.0, 0.0, 0.0, 1.0]])
     model.advance(300)
     assert model.truth[0, :3] == pytest.approx([0.6, 0.1, hidden.table_height_m + PUCK_HEIGHT_M / 2], abs=1e-3)
@@ -101,8 +108,7 @@ def test_the_puck_lies_on_its_table_and_slides_as_far_as_friction_lets_it():
 
 
 def test_the_camera_sees_late_at_its_own_rate_and_not_always():
-    hidden = PushHidden(**{**QUIET, **STILL, "camera_latency_ms": 80.0, "camera_hz": 20.0})
-    model = at_posture(hidden)
+    model = at_table(camera_latency_ms=80.0, camera_hz=20.0)
     model.place([[0.6, 0.0, 0.9, 0.0, 0.0, 0.0, 1.0]])
     ages, truth = [], []
     model._data.qvel[8] = 0.3
@@ -114,7 +120,7 @@ def test_the_camera_sees_late_at_its_own_rate_and_not_always():
         if len(truth) > 140:
             assert poses[0][1] == pytest.approx(truth[-1 - round(age_s * 1e3)], abs=1e-6)
     assert min(ages[140:]) == pytest.approx(0.080, abs=2e-3) and max(ages[140:]) == pytest.approx(0.130, abs=3e-3)
-    blind = at_posture(PushHidden(**{**QUIET, **STILL, "camera_drop_rate": 0.99}))
+    blind = at_table(camera_drop_rate=0.99)
     blind.advance(400)
     assert blind.look()[1] > 0.3
 
@@ -124,13 +130,12 @@ def test_what_the_joints_are_sent_is_what_the_task_asked_and_what_they_are_not_s
     drive = make_drive(task)
     seen = seen_at(task.initial(np.full((1, task.initial_size), 0.4)).joint_position[0].astype(float))
     drive.reset(seen)
-    for _ in range(3):  # until the servo's own limit of acceleration lets it through
-        asked = task.command(np.full((1, task.action_size), 0.2))[0]
-        motors = drive.motors(asked, seen)
+    asked = task.command(np.full((1, task.action_size), 0.2))[0]
+    motors = drive.motors(asked, seen)
     assert motors.shape == (7,) and drive.task(motors) == pytest.approx(asked)
     tip = panda.chain().jacobian(seen.joint_position[None])[1][0] @ motors
     axes = list(task.scene.actuation.axes)
-    assert drive.task(0.5 * motors) == pytest.approx(asked - 0.5 * tip[axes])
+    assert drive.task(motors / 2) == pytest.approx(asked - tip[axes] / 2)
     assert drive.task(np.zeros(7)) == pytest.approx(asked - tip[axes])
 
 
@@ -267,3 +272,14 @@ def test_a_tracker_that_is_not_there_is_a_fault_of_the_link(tmp_path):
     with pytest.raises(RobotFault, match="robot.tracker: .* does not answer") as caught:
         Tracker(tmp_path / "none", ("puck",), realtime=True).look()
     assert caught.value.link
+
+
+def test_what_only_pushes_with_efforts_says_so(tmp_path):
+    session = session_on("reach", tmp_path)
+    try:
+        with pytest.raises(RobotError, match="check: it sends efforts, and each motor of robot0 takes a velocity"):
+            check_robot(session, lambda actions, draws: [])
+        with pytest.raises(RobotError, match="latency: it sends efforts"):
+            measure(session, 2, 0.1)
+    finally:
+        session.close()

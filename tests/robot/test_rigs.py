@@ -49,17 +49,17 @@ def test_a_rig_fits_its_task_and_its_configuration(name):
     rig, task, settings = RIGS[name], make_task(name), load_experiment(name).robot
     period_ms = rig.control_steps
     assert period_ms == pytest.approx(1e3 / task.control_hz)
-    assert len(rig.axes) == len(task.joints)
-    for joint, axis in zip(task.joints, rig.axes, strict=True):
+    rotors = task.scene.motors if rig.rotors else ()
+    for joint, axis in zip((*task.joints, *rotors), (*rig.axes, *rig.rotors), strict=True):
         servo = settings.servos[joint]
         assert (servo.id, servo.scale, servo.zero_ticks) == (axis.servo, axis.scale, axis.zero)
         assert (servo.effort_per_unit or 0.0) == axis.unit and (axis.unit > 0) == (joint in task.scene.motors)
         assert (axis.fastest > 0) == (task.scene.motors_take == "velocity")
-    motors = [axis for axis in rig.axes if axis.unit]
+    motors = [axis for axis in (*rig.axes, *rig.rotors) if axis.unit]
     actuation = task.scene.actuation
     if not isinstance(actuation, JointVelocity | CartesianVelocity):
         full = task.command(np.ones((1, task.action_size)))[0]
-        assert full.tolist() == [axis.most for axis in motors]
+        assert full.tolist() == pytest.approx([axis.most for axis in motors])
     else:
         assert [axis.most for axis in motors] == list(actuation.max_effort)
         assert [axis.fastest for axis in motors] == list(actuation.max_velocity)
@@ -75,7 +75,7 @@ def test_the_shipped_file_is_the_default_reality(name):
 def test_same_seed_same_world_and_reads_see_one_instant(name):
     rig = RIGS[name]
     model = rig.make_model(load(None, name))
-    joints, motors = len(rig.axes), sum(axis.unit > 0 for axis in rig.axes)
+    joints, motors = len(rig.axes), sum(axis.unit > 0 for axis in (*rig.axes, *rig.rotors))
     runs = []
     for before in (0, 3):
         for _ in range(before):
