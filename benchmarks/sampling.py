@@ -23,6 +23,7 @@ from benchmarks.common import child_environment, machine, machine_line, number, 
 from benchmarks.peers import vectorized
 from benchmarks.peers.bare_physics import Recording, play
 from envs.bullet import BulletWorlds
+from envs.effects.disturbance import Disturbance
 from envs.randomization.parameters import Ranges
 from envs.registry import make_task
 from envs.scene import STOCK
@@ -178,7 +179,7 @@ class _Clocks:
         if servo is not None:
             self._listen("inverse kinematics", servo, "velocities")
         for effect, _ in env._effects:
-            self._listen("effects", effect, "apply")
+            self._listen("effects", effect, "force" if isinstance(effect, Disturbance) else "apply")
 
     def each(self, bare_us: float, whole_us: float, steps: int) -> dict[str, float]:
         """µs for one step of one world, `steps` of them; what is in none of the parts is `rest`."""

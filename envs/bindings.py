@@ -27,9 +27,16 @@ class LinkMass:
 
 @dataclass(frozen=True)
 class LinkMassScale:
-    """The parameter multiplies the masses of these links; their inertias follow."""
+    """The parameter multiplies the masses of these links; their inertias follow. Several on one link multiply."""
 
     links: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LinkPayload:
+    """The parameter is the mass in kg of a point that is fixed at a link's centre of mass."""
+
+    link: str
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ Binding = (
     Gravity
     | LinkMass
     | LinkMassScale
+    | LinkPayload
     | LinkInertiaScale
     | PayloadMass
     | PayloadOffset

@@ -56,6 +56,7 @@ class BulletWorlds:
                 self._clients.append(connect())
                 handles = load(self._clients[-1], scene)
             self._interpret(handles)
+            self._applied = np.tile(self._space.nominal, (n, 1))
             for client in self._clients:
                 self._parameters.apply(client, self._space.nominal.tolist())
         except BaseException:
@@ -65,6 +66,7 @@ class BulletWorlds:
     def reset(self, mask: np.ndarray, state: State, parameters: np.ndarray) -> None:
         """States and parameters of the worlds in `mask`; the others go on undisturbed."""
         rows = np.flatnonzero(mask)
+        self._applied[rows] = parameters[rows]
         positions, velocities = state.joint_position[rows], state.joint_velocity[rows]
         poses = twists = [()] * len(rows)
         if self._bodies:
@@ -167,7 +169,7 @@ class BulletWorlds:
             if self._parameters.payload is not None:
                 self._parameters.payload.put(values, self._flight.loads)
         for i, client in enumerate(self._clients):
-            self._parameters.read(client, values[i])
+            self._parameters.read(client, values[i], self._applied[i])
         if self._parameters.gain_column is not None and self._servo is not None:
             values[:, self._parameters.gain_column] = self._servo.gain
         if self._parameters.effort_column is not None:
@@ -200,6 +202,7 @@ class BulletWorlds:
         self._parameters = BulletParameters(self._clients[0], handles, scene, self._space)
         self._servo: CartesianServo | None = None
         self._flight: BulletFlight | None = None
+        self._actuated: list[int] = []
         drive = scene.actuation
         if isinstance(drive, Rotors):
             if tuple(scene.joints) != FREE_JOINTS:

@@ -61,6 +61,16 @@ class BulletFlight:
                 now.append(read(body, client))
             self._place, self._turn = np.array([x for x, _ in now]), np.array([q for _, q in now])
             rotation = rotations(self._turn)
+        return self._measured(rotation)
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 6) coordinates and velocities as PyBullet has them now."""
+        now = [p.getBasePositionAndOrientation(self._body, client) for client in self._clients]
+        self._place, self._turn = np.array([x for x, _ in now]), np.array([q for _, q in now])
+        return self._measured(rotations(self._turn))
+
+    def _measured(self, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        body = self._body
         moving = np.array([p.getBaseVelocity(body, client) for client in self._clients])  # (n, 2, 3)
         offset = np.einsum("nij,nj->ni", rotation, self.forces.offset)
         speed = moving[:, 0] - np.cross(moving[:, 1], offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,25 +57,43 @@ class _Part:
     link: int  # -1: the base
     mass_kg: float
     inertia: tuple[float, float, float]  # principal moments, kg m^2
-    mass_column: int | None = None
-    mass_factor: float = 1.0  # kg for each unit of the parameter
+    mass_columns: list[int] = field(default_factory=list)  # their product is its mass,
+    mass_factor: float = 1.0  # in so many kg
+    added_columns: list[int] = field(default_factory=list)  # kg, points at its centre of mass
     inertia_column: int | None = None
     payload: Payload | None = None
     drag_column: int | None = None
     direct: list[tuple[str, int, float]] = field(default_factory=list)  # (keyword, column, factor)
 
+    def mass(self, row) -> float:
+        """kg without what was added, for one world's values (d,)."""
+        return (
+            self.mass_factor * math.prod(row[column] for column in self.mass_columns)
+            if self.mass_columns
+            else self.mass_kg
+        )
+
+    def held(self, mass: float, applied: np.ndarray, into: np.ndarray) -> None:
+        """Each mass parameter out of the mass that is held, kg, given the others as applied (d,)."""
+        added = sum(applied[column] for column in self.added_columns)
+        for column in self.mass_columns:
+            into[column] = (mass - added) / (self.mass(applied) / applied[column])
+        for column in self.added_columns:
+            into[column] = mass - self.mass(applied) - (added - applied[column])
+
     def change(self, row: list[float]) -> dict:
         """The arguments of changeDynamics, all in one call."""
         change: dict = {key: row[column] * factor for key, column, factor in self.direct}
         mass = self.mass_kg
-        if self.mass_column is not None or self.inertia_column is not None or self.payload is not None:
+        if self.mass_columns or self.added_columns or self.inertia_column is not None or self.payload is not None:
             # changeDynamics(mass) alone would reset the inertia, so both always go together.
-            mass = mass if self.mass_column is None else row[self.mass_column] * self.mass_factor
+            mass = self.mass(row)
             scale = mass / self.mass_kg * (1.0 if self.inertia_column is None else row[self.inertia_column])
             inertia = [scale * moment for moment in self.inertia]
             if self.payload is not None:
                 extra, added = self.payload.moments(mass, row)
                 mass, inertia = mass + extra, [own + more for own, more in zip(inertia, added, strict=True)]
+            mass += sum(row[column] for column in self.added_columns)
             change["mass"], change["localInertiaDiagonal"] = mass, inertia
         if self.drag_column is not None:
             change["linearDamping"] = change["angularDamping"] = row[self.drag_column] / mass
@@ -105,11 +124,14 @@ class BulletParameters:
             case kinds.Gravity():
                 self._gravity = column
             case kinds.LinkMass(link):
-                self._part(client, handles.robot, handles.link(link, urdf)).mass_column = column
+                self._part(client, handles.robot, handles.link(link, urdf)).mass_columns = [column]
             case kinds.LinkMassScale(links):
                 for link in links:
                     part = self._part(client, handles.robot, handles.link(link, urdf))
-                    part.mass_column, part.mass_factor = column, part.mass_kg
+                    part.mass_columns.append(column)
+                    part.mass_factor = part.mass_kg
+            case kinds.LinkPayload(link):
+                self._part(client, handles.robot, handles.link(link, urdf)).added_columns.append(column)
             case kinds.LinkInertiaScale(link):
                 self._part(client, handles.robot, handles.link(link, urdf)).inertia_column = column
             case kinds.PayloadMass():
@@ -132,7 +154,7 @@ class BulletParameters:
             case kinds.ServoEffort():
                 self.effort_column = column
             case kinds.BodyMass(body):
-                self._part(client, *self.place(body)).mass_column = column
+                self._part(client, *self.place(body)).mass_columns = [column]
             case kinds.BodyContact(body, quantity):
                 self._part(client, *self.place(body)).direct.append((quantity, column, 1.0))
             case kinds.BodyDamping(body):
@@ -168,9 +190,10 @@ class BulletParameters:
                 physicsClientId=client,
             )
 
-    def read(self, client: int, row: np.ndarray) -> None:
-        """Fill `row` (d,) with the values that PyBullet holds.
+    def read(self, client: int, row: np.ndarray, applied: np.ndarray) -> None:
+        """Fill `row` (d,) with the values that PyBullet holds, after `applied` (d,) was set.
 
+        Where several parameters make one quantity, each is what the others leave of it.
         Coulomb friction and drag have no getter, so they are seen at work on what moves; states are put back.
         """
         robot = self._handles.robot
@@ -184,8 +207,7 @@ class BulletParameters:
                 mass -= part.payload.of(row[None])[0, 0]
                 added = part.payload.moments(mass, row.tolist())[1]
                 inertia = [whole - more for whole, more in zip(inertia, added, strict=True)]
-            if part.mass_column is not None:
-                row[part.mass_column] = mass / part.mass_factor
+            part.held(mass, applied, row)
             if part.inertia_column is not None:
                 row[part.inertia_column] = max(inertia) / max(part.inertia) * part.mass_kg / mass
             for key, column, factor in part.direct:

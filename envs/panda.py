@@ -6,7 +6,28 @@ from functools import cache
 
 import numpy as np
 
-from envs.bindings import Binding, ContactQuantity, Gravity, JointDampingScale, LinkMassScale, ServoEffort, ServoGain
+from envs.bindings import (
+    Binding,
+    ContactQuantity,
+    Gravity,
+    JointDampingScale,
+    LinkMassScale,
+    LinkPayload,
+    ServoEffort,
+    ServoGain,
+)
+from envs.effects.base import CommandEffect, SensorEffect
+from envs.effects.command import Backlash, DeadBand, Delay, Dropped, Gain, Lag, Noise
+from envs.effects.disturbance import Pushes
+from envs.effects.groups import (
+    Drift,
+    DroppedSamples,
+    FrozenSamples,
+    GroupBias,
+    GroupDelay,
+    GroupNoise,
+    GroupQuantization,
+)
 from envs.kinematics import Chain, asset_path
 from envs.randomization.keyed import KeyedRandom
 from envs.randomization.parameters import Parameter
@@ -55,13 +76,66 @@ PARAMETERS = (
     Parameter("sensor.joint_noise_rad", "rad", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd on every joint encoder"),
 )
 
+MORE = (  # modelled, and left at their identity unless a configuration gives them a range
+    *(
+        Parameter(f"arm.link{i}_mass_scale", "1", 1.0, (0.2, 5.0), (1.0, 1.0), "log", "on one link's, besides")
+        for i in range(1, 8)
+    ),
+    Parameter("arm.payload_kg", "kg", 0.0, (0.0, 3.0), (0.0, 0.0), description="a point mass at the hand's centre"),
+    Parameter("action.noise_m_s", "m/s", 0.0, (0.0, 0.3), (0.0, 0.0), description="sd of the velocity, each step"),
+    Parameter("action.dead_band_m_s", "m/s", 0.0, (0.0, 0.1), (0.0, 0.0), description="commands below it do nothing"),
+    *(
+        Parameter(f"sensor.joint{i}_offset_rad", "rad", 0.0, (-0.1, 0.1), (0.0, 0.0), description="calibration error")
+        for i in range(1, 8)
+    ),
+    Parameter("sensor.joint_quantum_rad", "rad", 0.0, (0.0, 0.02), (0.0, 0.0), description="encoder resolution"),
+    Parameter("sensor.joint_delay_ms", "ms", 0.0, (0.0, 200.0), (0.0, 0.0), description="age of the joint angles"),
+    Parameter("sensor.joint_drift_rad", "rad/s^0.5", 0.0, (0.0, 0.01), (0.0, 0.0), description="walk of their zeros"),
+    Parameter("sensor.joint_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of their samples lost"),
+    Parameter("sensor.joint_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.2 s, rate"),
+    Parameter("disturbance.push_n", "N", 0.0, (0.0, 100.0), (0.0, 0.0), description="knocks on the hand, 0.2 s"),
+)
+
 BINDINGS: dict[str, Binding] = {
+    **{f"arm.link{i}_mass_scale": LinkMassScale((link,)) for i, link in enumerate(LINKS, 1)},
+    "arm.payload_kg": LinkPayload(LINKS[-1]),
     "world.gravity_m_s2": Gravity(),
     "arm.mass_scale": LinkMassScale(LINKS),
     "arm.damping_scale": JointDampingScale(JOINTS, JOINT_DAMPING),
     "arm.gain_scale": ServoGain(),
     "arm.effort_scale": ServoEffort(),
 }
+
+
+def command_effects() -> tuple[CommandEffect, ...]:
+    """Between the policy's velocity of the tip and the arm's controller."""
+    return (
+        Dropped("action.drop_rate"),
+        Delay("action.delay_ms"),
+        DeadBand("action.dead_band_m_s"),
+        Gain("action.gain"),
+        Lag("action.lag_ms"),
+        Backlash("action.backlash_m"),
+        Noise("action.noise_m_s"),
+    )
+
+
+def encoders() -> tuple[SensorEffect, ...]:
+    """Between the true joint angles and those that are measured."""
+    group = "joint_position"
+    return (
+        GroupDelay("sensor.joint_delay_ms", group),
+        GroupBias(tuple(f"sensor.joint{i}_offset_rad" for i in range(1, 8)), group),
+        Drift("sensor.joint_drift_rad", group),
+        GroupNoise("sensor.joint_noise_rad", group),
+        GroupQuantization("sensor.joint_quantum_rad", group),
+        DroppedSamples("sensor.joint_drop_rate", group),
+        FrozenSamples("sensor.joint_freeze_s", group, hold_s=0.2),
+    )
+
+
+def knocks() -> Pushes:
+    return Pushes("disturbance.push_n", LINKS[-1], "xyz")
 
 
 @cache

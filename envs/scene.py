@@ -7,7 +7,7 @@ parameter is one line here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -117,3 +117,7 @@ class Scene:
     def limited(self) -> tuple[str, ...]:
         """The joints that must not move without limits: those of motors, or all coordinates of a flying base."""
         return self.joints if isinstance(self.actuation, Rotors) else self.motors
+
+    def unlimited_rotors(self, given: Container[str]) -> list[str]:
+        """The rotors that are not among the given names."""
+        return [name for name in self.motors if isinstance(self.actuation, Rotors) and name not in given]

@@ -191,8 +191,8 @@ class Experiment(Settings):
 
     def _check_joints(self, task: Task) -> None:
         limits, motors = self.robot.limits, task.scene.limited
-        if task.scene.motors_take == "thrust" and self.robot.rotors is None:
-            raise ValueError(f"robot.rotors: none given, and {self.task} flies; {ROTORS}")
+        if missing := task.scene.unlimited_rotors(self.robot.rotors):
+            raise ValueError(f"robot.rotors: none given for {missing[0]}, and {self.task} flies; {ROTORS}")
         if missing := [joint for joint in motors if joint not in limits]:
             raise ValueError(
                 f"robot.limits: none for {', '.join(missing)}, and a robot without limits is refused; "

@@ -49,14 +49,6 @@ class Moves(ABC):
         """Raise RobotError unless the robot may move now."""
 
     @abstractmethod
-    def _resting(self) -> str:
-        """What time is spent on while nothing moves."""
-
-    @abstractmethod
-    def _release(self) -> str:
-        """Motors off; returns what went wrong with that."""
-
-    @abstractmethod
     def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
         """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""
 
@@ -93,6 +85,7 @@ class Moves(ABC):
         Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
         `home` does, and when it ended early.
         """
+        self._check_stands()
         self.ledger.afford({purpose: steps * self.task.control_period_s})
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
@@ -102,7 +95,13 @@ class Moves(ABC):
             raise RobotError(f"{what}: stopped: {moved.stop}")
         return moved
 
+    def _check_stands(self) -> None:
+        """Raise RobotError where only a policy keeps the robot from falling."""
+        if self.robot.spec.takes == "thrust":
+            raise RobotError(f"{self.task.name} flies, and makes no moves of its own; accepted is an episode")
+
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
+        self._check_stands()
         return lambda common, stop: move(*common, target, self.settings.motion, stop)
 
     def longest_s(self, purpose: str) -> dict[str, float]:
@@ -135,8 +134,6 @@ class Moves(ABC):
 
     def _move(self, motion: Motion, what: str, operator: str = "", purpose: str = "reset") -> Moved:
         """Motors on, a motion at reduced speed, motors off; what went wrong is in the result."""
-        if self.robot.spec.takes == "thrust":
-            raise RobotError(f"{what}: {self.task.name} flies, and only a policy holds it up; accepted is an episode")
         self._safety.reset(self.settings.reduced_speed.scale)
         self._clock.start()
         moved = Moved()
@@ -155,6 +152,22 @@ class Moves(ABC):
         details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
         self._latch.note("move", what=what, operator=operator, **details)
         return moved
+
+    def _release(self) -> str:
+        """Hold the robot after an episode, however it ended; returns what went wrong with that."""
+        try:
+            held = self.robot.hold()
+        except RobotFault as fault:
+            return str(fault)
+        except Exception as error:  # a driver's own mistake must not keep the stop from being latched
+            return f"the motors could not be switched off: {type(error).__name__}: {error}"
+        if held.motors_off or (held.still and self.robot.spec.stop != "torque_off"):
+            return ""
+        return "the motors did not go off at the end of the episode"
+
+    def _resting(self) -> str:
+        """What time is spent on while nothing moves."""
+        return "stopped" if self._latch.reason else "idle"
 
     def _home(self) -> np.ndarray:
         """(u,) where home is, m or rad."""

@@ -21,7 +21,7 @@ NO_LIMITS = (
     "such as {slider: {position: [-0.75, 0.75], velocity: 3.0, effort: 10.0, effort_rate: 2000.0}}"
 )
 
-ROTORS = "accepted is limits of each thrust such as {thrust: [0.0, 2.5], thrust_rate: 200.0}"
+ROTORS = "accepted is an entry for each such as {rotor1: {thrust: [0.0, 2.5], thrust_rate: 200.0}}"
 BOUNDARIES = ("dynamixel", "rosbridge")  # drivers that a twin can answer
 
 
@@ -58,7 +58,7 @@ class JointLimits(_Frozen):
 
 
 class RotorLimits(_Frozen):
-    """What each rotor of a flying robot may be asked for."""
+    """What one rotor of a flying robot may be asked for."""
 
     thrust: tuple[float, float] = Field(description="[low, high] N")
     thrust_rate: Positive = Field(description="N/s, both ways: a rotor that lets go tips the machine over")
@@ -173,7 +173,9 @@ class RobotSettings(_Frozen):
     reduced_speed: ReducedSpeed = Field(
         default_factory=ReducedSpeed, description="the first episodes of a new run's policies go slower"
     )
-    rotors: RotorLimits | None = Field(default=None, description="limits of a flying robot's thrusts, mandatory there")
+    rotors: dict[str, RotorLimits] = Field(
+        default_factory=dict, description="what each rotor may be asked for; a robot that flies needs an entry for each"
+    )
     workspace: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
         description="[low, high] m for the points the task derives from the joints (empty: the joints' limits alone)",

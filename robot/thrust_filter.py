@@ -28,13 +28,15 @@ class ThrustFilter(SafetyFilter):
         joints: Sequence[str],
         actuated: Sequence[str],
         period_s: float,
-        rotors: RotorLimits | None,
+        rotors: Mapping[str, RotorLimits],
         **keys: Any,
     ) -> None:
-        if rotors is None:
-            raise RobotError(f"robot.rotors: none given for {', '.join(actuated)}; {ROTORS}")
-        self._rotors = rotors
-        self._count = len(actuated)
+        for name in actuated:
+            if name not in rotors:
+                raise RobotError(f"robot.rotors: none given for {name}; {ROTORS}")
+        chosen = [rotors[name] for name in actuated]
+        self._low, self._high = np.array([rotor.thrust for rotor in chosen], float).T
+        self._step = np.array([rotor.thrust_rate for rotor in chosen]) * period_s
         super().__init__(limits, joints, (), period_s, **keys)
 
     def reset(self, speed: float = 1.0) -> None:
@@ -57,17 +59,16 @@ class ThrustFilter(SafetyFilter):
 
     def filter(self, command: np.ndarray, observation: Observation, now_s: float) -> Filtered:
         """Make (u,) thrusts safe, given the newest observation and the time on its clock."""
-        (low, high), asked = self._rotors.thrust, np.asarray(command, float)
+        asked = np.asarray(command, float)
         if why_not := self._unusable(asked.tolist(), observation, now_s):
-            again = np.full(self._count, low) if self._last is None else self._last
+            again = self._low if self._last is None else self._last
             return Filtered(again.copy(), (why_not,))
         reasons = []
-        thrust = np.clip(asked, low, high)
+        thrust = np.clip(asked, self._low, self._high)
         if (thrust != asked).any():
             reasons.append("thrust")
         if self._last is not None:
-            step = self._rotors.thrust_rate * self._period_s
-            gradual = np.clip(thrust, self._last - step, self._last + step)
+            gradual = np.clip(thrust, self._last - self._step, self._last + self._step)
             if (gradual != thrust).any():
                 reasons.append("thrust_rate")
             thrust = gradual

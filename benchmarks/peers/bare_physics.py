@@ -27,6 +27,8 @@ class Recording:
         reset, step, servo = worlds.reset, worlds.step, worlds._servo
         stretch = worlds._stretch
         velocities = servo.velocities if servo is not None else None
+        flight: Any = worlds._flight
+        flown, wrench = (flight.step, flight.forces.wrench) if flight is not None else (None, None)
 
         def recorded_reset(mask, state, parameters):
             self.events.append(("reset", (mask.copy(), state, parameters.copy())))
@@ -40,12 +42,26 @@ class Recording:
             stretch(extra_s)
 
         def recorded_step(profile, extra_s=None, forces=None):
-            if servo is None:
+            if servo is None and flight is None:
                 self.events.append(("efforts", profile.tolist()))
             self.last = step(profile, extra_s, forces)
             return self.last
 
         worlds.reset, worlds.step, worlds._stretch = recorded_reset, recorded_step, recorded_stretch
+        if flight is not None and flown is not None and wrench is not None:
+            pushed = [None]
+
+            def recorded_flight(profile, push):
+                pushed[0] = push
+                return flown(profile, push)
+
+            def recorded_wrench(*told):
+                force, torque = wrench(*told)
+                whole = force if pushed[0] is None else force + pushed[0]
+                self.events.append(("wrench", list(zip(whole.tolist(), torque.tolist(), strict=True))))
+                return force, torque
+
+            flight.step, flight.forces.wrench = recorded_flight, recorded_wrench
         if servo is not None and velocities is not None:
 
             def recorded_velocities(command, q):
@@ -54,10 +70,12 @@ class Recording:
                 return found
 
             servo.velocities = recorded_velocities
-        self._undo = (worlds, reset, step, stretch, servo, velocities)
+        self._undo = (worlds, reset, step, stretch, servo, velocities, flight, flown, wrench)
 
     def detach(self) -> None:
-        worlds, reset, step, stretch, servo, velocities = self._undo
+        worlds, reset, step, stretch, servo, velocities, flight, flown, wrench = self._undo
+        if flight is not None:
+            flight.step, flight.forces.wrench = flown, wrench
         worlds.reset, worlds.step, worlds._stretch = reset, step, stretch
         if servo is not None and velocities is not None:
             servo.velocities = velocities
@@ -89,9 +107,14 @@ def play(worlds: BulletWorlds, events: list[tuple[str, Any]]) -> list[list[float
                     set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
                     advance(client)
                 out.append([q for q, _, _, _ in read(body, joints, client)])
+        elif kind == "wrench":
+            for client, (force, moment) in zip(clients, told, strict=True):
+                p.applyExternalForce(body, -1, force, place(body, client)[0], p.WORLD_FRAME, client)
+                p.applyExternalTorque(body, -1, moment, p.WORLD_FRAME, client)
+                advance(client)
         elif kind == "stretch":
             for client, seconds in zip(clients, told, strict=True):
                 p.setTimeStep(seconds, client)
         else:
             worlds.reset(*told)
-    return out
+    return out if worlds._flight is None else worlds._flight.measure()[0].tolist()

@@ -82,6 +82,15 @@ class GroupBias(GroupEffect):
         return true + self.values[rows]
 
 
+class GroupQuantization(GroupEffect):
+    """Each value is rounded to a multiple of the parameter, in the group's SI unit."""
+
+    def _change(self, true: np.ndarray, noise: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray:
+        quantum = self.values[rows]
+        quantum = np.where(quantum > 0, quantum, 1.0)
+        return np.round(true / quantum) * quantum
+
+
 class Drift(GroupEffect):
     """The zero of each sensor walks randomly; the parameter is its sd after one second, SI unit / sqrt(s)."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from envs import panda
 from envs.bindings import BodyContact, BodyDamping, BodyHeight, BodyMass
-from envs.effects.command import Backlash, Delay, Dropped, Gain, Lag
+from envs.effects.disturbance import Pushes
 from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Body, Scene
@@ -52,6 +52,8 @@ PARAMETERS = ParameterSpace(
         Parameter("sensor.puck_drift_m", "m/s^0.5", 0.0, (0.0, 0.02), (0.0, 0.0), description="walk of its zero"),
         Parameter("sensor.puck_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
         Parameter("sensor.puck_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
+        *panda.MORE,
+        Parameter("disturbance.puck_push_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks on the puck, 0.2 s"),
     ]
 )
 
@@ -119,23 +121,24 @@ class Push(Task):
 
     @property
     def command_effects(self):
-        return (
-            Dropped("action.drop_rate"),
-            Delay("action.delay_ms"),
-            Gain("action.gain"),
-            Lag("action.lag_ms"),
-            Backlash("action.backlash_m"),
-        )
+        return panda.command_effects()
 
     @property
     def sensor_effects(self):
         return (
-            GroupNoise("sensor.joint_noise_rad", "joint_position"),
+            *panda.encoders(),
             GroupDelay("sensor.puck_delay_ms", "body_position"),
             Drift("sensor.puck_drift_m", "body_position"),
             GroupNoise("sensor.puck_noise_m", "body_position"),
             DroppedSamples("sensor.puck_drop_rate", "body_position"),
             FrozenSamples("sensor.puck_freeze_s", "body_position", hold_s=0.5),
+        )
+
+    @property
+    def disturbances(self):
+        return (
+            panda.knocks(),
+            Pushes("disturbance.puck_push_n", "puck", "xy"),
         )
 
     def initial(self, uniform: np.ndarray) -> State:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from envs import panda
-from envs.effects.command import Backlash, Delay, Dropped, Gain, Lag
-from envs.effects.groups import GroupNoise
 from envs.randomization.parameters import ParameterSpace
 from envs.scene import Scene
 from envs.task import State, Task
@@ -36,7 +34,7 @@ class Reach(Task):
     history = 5
     frame_names = ("x_m", "y_m", "z_m", "to_goal_x_m", "to_goal_y_m", "to_goal_z_m", "last_x", "last_y", "last_z")
     frame_scale = np.array([5, 5, 5, 10, 10, 10, 1, 1, 1], np.float32)
-    parameters = ParameterSpace(panda.PARAMETERS)
+    parameters = ParameterSpace((*panda.PARAMETERS, *panda.MORE))
     adr_thresholds = (0.5, 0.9)  # episode success
 
     def __init__(self) -> None:
@@ -59,17 +57,15 @@ class Reach(Task):
 
     @property
     def command_effects(self):
-        return (
-            Dropped("action.drop_rate"),
-            Delay("action.delay_ms"),
-            Gain("action.gain"),
-            Lag("action.lag_ms"),
-            Backlash("action.backlash_m"),
-        )
+        return panda.command_effects()
 
     @property
     def sensor_effects(self):
-        return (GroupNoise("sensor.joint_noise_rad", "joint_position"),)
+        return panda.encoders()
+
+    @property
+    def disturbances(self):
+        return (panda.knocks(),)
 
     def initial(self, uniform: np.ndarray) -> State:
         position = panda.start_posture(self._starts, uniform[:, 0])

@@ -46,8 +46,8 @@ def make_robot(settings: RobotSettings, task: Task) -> Robot:
             f"robot.limits: the actuated joint '{missing[0]}' of {task.name} has no entry, and a robot "
             f"without limits is refused; accepted is an entry for each of {', '.join(limited)}"
         )
-    if task.scene.motors_take == "thrust" and settings.rotors is None:
-        raise RobotError(f"robot.rotors: none given, and {task.name} flies; {ROTORS}")
+    if missing := task.scene.unlimited_rotors(settings.rotors):
+        raise RobotError(f"robot.rotors: none given for {missing[0]}, and {task.name} flies; {ROTORS}")
     unknown = [joint for joint in settings.limits if joint not in task.joints]
     if unknown:
         raise RobotError(f"robot.limits: unknown joint '{unknown[0]}'; {task.name} has {', '.join(task.joints)}")

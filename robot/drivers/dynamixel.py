@@ -174,10 +174,8 @@ class DynamixelRobot:
                 )
 
     def _check_thrusts(self, link: Link) -> None:
-        assert self._settings.rotors is not None  # make_robot asks for it
-        most = self._settings.rotors.thrust[1]
         for (_, servo, unit), rotor in zip(self._motors, self.spec.actuated, strict=True):
-            accepted = link.read(servo, CURRENT_LIMIT, 2)
+            accepted, most = link.read(servo, CURRENT_LIMIT, 2), self._settings.rotors[rotor].thrust[1]
             if most / unit > accepted + 0.5:
                 raise RobotFault(
                     f"{rotor}: its thrust limit is {most / unit:.0f} units of goal current, and servo {servo} takes "

@@ -176,7 +176,7 @@ class HoverModel(Engine):
         _, (roll, pitch, yaw), (vx, vy, vz), (p, q, r) = self._truth()
         ahead, left = vx * math.cos(yaw) + vy * math.sin(yaw), vy * math.cos(yaw) - vx * math.sin(yaw)
         sinking = -DESCENT_M_S - vz
-        errors = _within(0.12 * left, 0.35) - roll, _within(-0.12 * ahead, 0.35) - pitch, sinking
+        errors = _within(0.2 * left, 0.35) - roll, _within(-0.2 * ahead, 0.35) - pitch, sinking
         self._summed = [_within(old + new * STEP_S, 1.0) for old, new in zip(self._summed, errors, strict=True)]
         level = max(math.cos(roll) * math.cos(pitch), 0.5)
         lift = NOMINAL_KG / 4 * (GRAVITY_M_S2 + 6.0 * sinking + 8.0 * self._summed[2]) / level

@@ -207,3 +207,25 @@ def test_bad_scenes_give_a_sentence():
         build(bodies=(Body("puck", "ball", (0.1,), 0.1),))
     with pytest.raises(WorldError, match="multiple of 12 times its 20 Hz"):
         build(physics_hz=250.0)
+
+
+def test_factors_on_one_link_multiply_and_a_payload_adds():
+    """A point at the centre of mass leaves the inertia alone."""
+    task = Reach()
+    worlds = BulletWorlds(task, 1)
+    values = task.parameters.nominal.copy()
+    start = task.initial(np.full((1, 4), 0.5))
+
+    def mass_kg(link):
+        return p.getDynamicsInfo(worlds._robot, worlds._handles.links[link], worlds._clients[0])[0]
+
+    worlds.reset(np.ones(1, bool), start, values[None])
+    nominal, inertia = {link: mass_kg(link) for link in panda.LINKS}, worlds.read_inertia("panda_link7")
+    for name, value in (("arm.mass_scale", 2.0), ("arm.link3_mass_scale", 1.5), ("arm.payload_kg", 0.7)):
+        values[task.parameters.index(name)] = value
+    worlds.reset(np.ones(1, bool), start, values[None])
+    assert mass_kg("panda_link2") == pytest.approx(2.0 * nominal["panda_link2"])
+    assert mass_kg("panda_link3") == pytest.approx(3.0 * nominal["panda_link3"])
+    assert mass_kg("panda_link7") == pytest.approx(2.0 * nominal["panda_link7"] + 0.7)
+    assert worlds.read_inertia("panda_link7") == pytest.approx(2.0 * inertia)
+    worlds.close()

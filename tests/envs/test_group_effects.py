@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from envs.effects.command import Backlash, Dropped
-from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
+from envs.effects.groups import (
+    Drift,
+    DroppedSamples,
+    FrozenSamples,
+    GroupBias,
+    GroupDelay,
+    GroupNoise,
+    GroupQuantization,
+)
 from envs.task import State
 
 PERIOD_S = 0.05
@@ -97,3 +105,18 @@ def test_a_dropped_command_lets_the_one_before_go_on():
     assert lost.mean() == pytest.approx(0.25, abs=0.03)
     before = np.vstack([np.zeros((1, 800)), got[:-1]])
     assert np.array_equal(got[lost], before[lost])
+
+
+def test_each_column_has_its_own_bias_and_the_others_pass():
+    effect = GroupBias(("a", "b"), "joint_velocity", slice(1, 3))
+    effect.bind(2, 4, 0, PERIOD_S)
+    effect.reset(np.ones(2, bool), {"a": np.array([0.5, 0.0]), "b": np.array([-1.0, 0.0])})
+    true = State(np.ones((2, 4), np.float32), np.full((2, 4), 3.0, np.float32))
+    seen = effect.apply(true, None)
+    assert seen.joint_velocity.tolist() == [[3.0, 3.5, 2.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    assert np.array_equal(seen.joint_position, true.joint_position)
+
+
+def test_quantized_values_are_the_nearest_multiples():
+    seen = measure(sensor(GroupQuantization("p", "body_position"), [0.0, 0.1]), [0.234, 0.26], 2)
+    assert seen[:, 0] == pytest.approx([0.234, 0.26]) and seen[:, 1] == pytest.approx([0.2, 0.3])

@@ -67,3 +67,19 @@ def balancing_gains(task: Task) -> np.ndarray:
     for i, gain in enumerate((0.3, 4.0, 0.45, 0.75)):  # action per m, rad, m/s, rad/s
         gains[newest + i, 0] = gain / scale[i]
     return gains
+
+
+def hovering_gains(task: Task) -> np.ndarray:
+    """(policy_size, 4) a cascade on the newest frame that keeps the default hover twin in the air, near its goal."""
+    up, roll, pitch, yaw = ([1, 1, 1, 1], [1, 1, -1, -1], [-1, 1, 1, -1], [1, -1, 1, -1])
+    by_frame = np.zeros((task.frame_size, 4))
+    for row, gain, axis in (
+        *((0, -0.13, pitch), (1, 0.13, roll), (2, -1.0, up)),  # action per m from the goal
+        *((3, -0.10, pitch), (4, 0.10, roll), (5, -0.5, up)),  # per m/s
+        *((6, -0.25, roll), (7, -0.25, pitch), (8, -0.2, yaw)),  # per rad
+        *((9, -0.06, roll), (10, -0.06, pitch), (11, -0.15, yaw)),  # per rad/s
+    ):
+        by_frame[row] = gain * np.array(axis)
+    gains = np.zeros((task.policy_size, 4))
+    gains[-task.frame_size :] = by_frame / task.frame_scale[:, None]
+    return gains
