@@ -52,6 +52,23 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class Progress:
+    """Tells every few seconds how far `count` equal pieces of work have come, and how long the rest will take."""
+
+    def __init__(self, count: int, every_s: float = 5.0) -> None:
+        self._count, self._every_s, self._done = count, every_s, 0
+        self._began = self._told = time.monotonic()
+
+    def step(self, what: str) -> None:
+        """One more is done."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told >= self._every_s or self._done == self._count:
+            self._told = now
+            left_s = (now - self._began) / self._done * (self._count - self._done)
+            tell(f"{what}: {self._done} of {self._count} in {now - self._began:.0f} s, about {left_s:.0f} s to go")
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=2))
 

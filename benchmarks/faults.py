@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.common import machine, parser, print_json, tables, tell
+from benchmarks.common import Progress, machine, parser, print_json, tables
 from benchmarks.rig.bench import Bench, later
 from benchmarks.rig.judge import Verdict
 from benchmarks.rig.pilot import Pilot, wrongs
@@ -184,7 +184,7 @@ def inject(n: int, seed: int) -> tuple[dict[str, Verdict], list[str]]:
         if not count:
             continue
         bench = Bench(mode, np.random.default_rng([seed, mode == "realtime"]))  # type: ignore[arg-type]
-        began = time.monotonic()
+        progress = Progress(count)
         try:
             for k in range(count):
                 kind = list(kinds)[k % len(kinds)]
@@ -197,8 +197,7 @@ def inject(n: int, seed: int) -> tuple[dict[str, Verdict], list[str]]:
                         how(bench, kind, told)
                     if verdict.injected > before:
                         break
-                if (k + 1) % 100 == 0:
-                    tell(f"{mode}: {k + 1} of {count} faults, {time.monotonic() - began:.0f} s")
+                progress.step(f"{mode} faults")
         finally:
             trouble += bench.trouble
             bench.close()
@@ -209,6 +208,7 @@ def time_to_hold(tries: int, seed: int) -> dict[str, Any]:
     """From SIGKILL of the control process to the twin's "motor off", in real time, ms."""
     bench = Bench("realtime", np.random.default_rng([seed, 2]))
     times: list[float] = []
+    progress = Progress(tries)
     try:
         while len(times) < tries:
             with bench.fault("kill -9", Verdict(), True) as told:
@@ -218,6 +218,7 @@ def time_to_hold(tries: int, seed: int) -> dict[str, Any]:
                 power = [e for e in events if e["event"] in ("motor on", "motor off")]
                 if flying and power and power[-1]["event"] == "motor off" and power[-1]["why"] == "hang-up":
                     times.append((power[-1]["at_s"] - killed_s) * 1e3)
+                    progress.step("kills")
                 told(flying, "killed")
     finally:
         bench.close()

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from pipeline import cli_robot, cli_serve, data_commands
 from pipeline.identify.command import identify
+from pipeline.preflight_command import preflight
 from robot.console_keys import closing_the_terminal_is_ctrl_c
 
 if TYPE_CHECKING:
@@ -281,6 +282,7 @@ cli_robot.add_to(robot_app, _errors_as_sentences)
 cli_serve.add_to(serve_app, _errors_as_sentences)
 
 app.command()(_errors_as_sentences()(identify))
+app.command()(_errors_as_sentences()(preflight))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
 robot_app.command()(_errors_as_sentences()(data_commands.ledger))
 robot_app.command("export-lerobot")(_errors_as_sentences()(data_commands.export_lerobot))

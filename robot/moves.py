@@ -49,14 +49,6 @@ class Moves(ABC):
         """Raise RobotError unless the robot may move now."""
 
     @abstractmethod
-    def _resting(self) -> str:
-        """What time is spent on while nothing moves."""
-
-    @abstractmethod
-    def _release(self) -> str:
-        """Motors off; returns what went wrong with that."""
-
-    @abstractmethod
     def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
         """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""
 
@@ -160,6 +152,22 @@ class Moves(ABC):
         details = {"steps": moved.steps, "interventions": dict(moved.interventions), "stop": moved.stop}
         self._latch.note("move", what=what, operator=operator, **details)
         return moved
+
+    def _release(self) -> str:
+        """Hold the robot after an episode, however it ended; returns what went wrong with that."""
+        try:
+            held = self.robot.hold()
+        except RobotFault as fault:
+            return str(fault)
+        except Exception as error:  # a driver's own mistake must not keep the stop from being latched
+            return f"the motors could not be switched off: {type(error).__name__}: {error}"
+        if held.motors_off or (held.still and self.robot.spec.stop != "torque_off"):
+            return ""
+        return "the motors did not go off at the end of the episode"
+
+    def _resting(self) -> str:
+        """What time is spent on while nothing moves."""
+        return "stopped" if self._latch.reason else "idle"
 
     def _home(self) -> np.ndarray:
         """(u,) where home is, m or rad."""

@@ -146,9 +146,6 @@ class RobotSession(Moves):
             finally:
                 self._turn.release()
 
-    def _resting(self) -> str:
-        return "stopped" if self._latch.reason else "idle"
-
     def status(self) -> Status:
         """Cheap: the latch first, then what the driver knows."""
         inner = self.robot.status()
@@ -377,18 +374,6 @@ class RobotSession(Moves):
             noise_seed = int(random.uniform("reality", world, episode, 1)[0, 0] * 2**53)
             self.technician.reset(start, noise_seed)
         self.robot.arm()
-
-    def _release(self) -> str:
-        """Hold the robot after an episode, however it ended; returns what went wrong with that."""
-        try:
-            held = self.robot.hold()
-        except RobotFault as fault:
-            return str(fault)
-        except Exception as error:  # a driver's own mistake must not keep the stop from being latched
-            return f"the motors could not be switched off: {type(error).__name__}: {error}"
-        if held.motors_off or (held.still and self.robot.spec.stop != "torque_off"):
-            return ""
-        return "the motors did not go off at the end of the episode"
 
     def _judge(self, recording: Recording | Moved, held: str) -> tuple[str, bool]:
         """Why the robot must stay stopped now (empty: it need not), and whether the link is to blame."""

@@ -64,9 +64,9 @@ def look_ahead(
     )
     worlds = Filter(task, logs, windows, 1)
     try:
-        gain = gains(worlds.linearise(values, noise), noise).gain
-        gain[:, past:] = 0.0
-        return Ahead(windows, past, worlds.innovations(values[None], gain)[0])
+        filtered = gains(worlds.linearise(values, noise), noise)
+        filtered.gain[:, past:] = 0.0
+        return Ahead(windows, past, worlds.innovations(values[None], filtered)[0])
     finally:
         worlds.close()
 

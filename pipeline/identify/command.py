@@ -31,6 +31,14 @@ def identify(
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is.")
     ] = 20.0,
+    routine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--routine",
+            metavar="NAME",
+            help="With --robot, a simple test instead: torque_sweep, torque_pulse, step or free_swing.",
+        ),
+    ] = None,
     use: Annotated[
         Path | None,
         typer.Option("--use", metavar="FILE", help="An identified.yaml to judge instead, or pendulum, which ships."),
@@ -84,6 +92,8 @@ def identify(
     if use is not None and to_predict is not None:
         _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
         return
+    if routine and robot is None:
+        raise RobotError("routine: given without a robot to move; accepted with it is --robot RUN|CONFIG")
     by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
     if by_joint:
         if task not in SHIPPED or robot is not None:
@@ -98,6 +108,9 @@ def identify(
     settings = TaskSettings(fixed=fixed, extra=more, processes=task_command.PROCESSES)
     if robot is not None:
         folder = output.parent / f"{output.stem}_recordings"
+        if routine:
+            task_command.run_routines(made, robot, routine, seed, folder, as_json)
+            return
         found = task_command.record_on(made, robot, settings, recordings, seconds, seed, folder)
     else:
         found = [read_log(file, entries) for file in logs or []]

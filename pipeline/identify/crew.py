@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from envs.bindings import JointCoulomb
 from envs.bullet import BulletWorlds
 from envs.effects.sensor import Bias
 from envs.task import Task
-from pipeline.identify.kalman import Linear, Noise, update
+from pipeline.identify.kalman import Gains, Linear, Noise, sliding_spread, update
 from pipeline.identify.motors import Motors
 from pipeline.identify.recording import Windows
 from robot.logs import Log
+
+TURNING_SD, ROOT_3 = 3.0, 3**0.5  # a joint slower than so many sds of its velocity may be turning round
 
 
 class Filter:
@@ -30,12 +33,14 @@ class Filter:
         self._motors = Motors(task, logs, windows)
         self._worlds = BulletWorlds(task, candidates)
         self._joints = len(task.joints)
+        rough = [b.joint for b in task.scene.bindings.values() if isinstance(b, JointCoulomb)]
+        self._sliding = tuple(self._joints + task.joints.index(joint) for joint in rough if joint in task.joints)
 
     def close(self) -> None:
         self._worlds.close()
 
-    def innovations(self, values: np.ndarray, gain: np.ndarray, every: int = 1) -> np.ndarray:
-        """(c, W, T, 2j) measured less predicted, for candidates (c, d), under gains (W, T, 2j, 2j).
+    def innovations(self, values: np.ndarray, gains: Gains, every: int = 1) -> np.ndarray:
+        """(c, W, T, 2j) measured less predicted, for candidates (c, d), under gains.
 
         With `every` 3, of each third window only.
         """
@@ -47,10 +52,10 @@ class Filter:
         state = measured[:, :, 0]
         out = np.zeros((count, *windows.valid.shape, 2 * self._joints))
         for k in range(windows.valid.shape[1]):
-            state = self._step(state, efforts[:, :, k], period_s[:, k])
+            state = self._mean_step(state, efforts[:, :, k], period_s[:, k], gains.spread[:, k])
             new = measured[:, :, k + 1] - state
             out[:, :, k] = np.where(windows.valid[:, k, None], new, 0.0)
-            state = state + (gain[:, k] @ out[:, :, k, :, None])[..., 0]
+            state = state + (gains.gain[:, k] @ out[:, :, k, :, None])[..., 0]
         return out
 
     def linearise(self, values: np.ndarray, noise: Noise, every: int = 1) -> Linear:
@@ -83,12 +88,44 @@ class Filter:
             a = np.swapaxes((along - after[:, :1]) / noise.sensor[:, None], 1, 2)
             b = np.swapaxes((there - back) / (2 * noise.effort[:, None]), 1, 2)
             before = a @ covariance @ np.swapaxes(a, 1, 2) + b @ effort @ np.swapaxes(b, 1, 2)
+            spread = sliding_spread(covariance, b, noise, self._sliding)
+            mean = self._mean_step(state[None], efforts[None, :, k], period_s[:, k], spread, after[None, :, 0])[0]
             _, now, covariance = update(before, sensor)
             rows = windows.valid[:, k, None]
-            innovation[:, k] = np.where(rows, measured[:, k + 1] - after[:, 0], 0.0)
+            innovation[:, k] = np.where(rows, measured[:, k + 1] - mean, 0.0)
             transition[:, k], push[:, k], gain[:, k] = a, b, np.where(rows[..., None], now, 0.0)
-            state = after[:, 0] + (gain[:, k] @ innovation[:, k, :, None])[..., 0]
-        return Linear(transition, push, innovation, gain, windows.valid)
+            state = mean + (gain[:, k] @ innovation[:, k, :, None])[..., 0]
+        return Linear(transition, push, innovation, gain, windows.valid, self._sliding)
+
+    def _mean_step(
+        self,
+        state: np.ndarray,
+        efforts: np.ndarray,
+        period_s: np.ndarray,
+        spread: np.ndarray,
+        plain: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(c, W, m) expected states after a step, from (c, W, m) states that are known up to `spread`.
+
+        Coulomb friction jumps where a joint turns round. There the mean is taken over the velocity that the joint may
+        have, by three-point Gauss-Hermite quadrature; elsewhere, and without friction, it is the `plain` step.
+        """
+        size = state.shape[-1]
+        plain = self._step(state, efforts, period_s) if plain is None else plain
+        mean = plain.copy()
+        for s, row in enumerate(self._sliding):
+            before, after, near = state[0, :, row], plain[0, :, row], TURNING_SD * spread[:, s, -1]
+            turns = np.flatnonzero((np.minimum(abs(before), abs(after)) < near) | (before * after < 0))
+            if not len(turns):
+                continue
+            along = spread[turns, s]
+            shift, push = along[:, :size], along[:, None, size:-1]
+            ends = [
+                self._step(state[:, turns] + z * shift, efforts[:, turns] + z * push, period_s[turns])
+                for z in (ROOT_3, -ROOT_3)
+            ]
+            mean[:, turns] += (ends[0] + ends[1] - 2 * plain[:, turns]) / 6
+        return mean
 
     def _step(self, state: np.ndarray, efforts: np.ndarray, period_s: np.ndarray) -> np.ndarray:
         j = self._joints
@@ -140,17 +177,19 @@ class Crew:
             if process.is_alive():
                 process.terminate()
 
-    def innovations(self, values: np.ndarray, gain: np.ndarray, every: int = 1) -> np.ndarray:
+    def innovations(self, values: np.ndarray, gains: Gains, every: int = 1) -> np.ndarray:
         """As `Filter.innovations`."""
         ends = np.cumsum([len(range(share.start, share.stop, every)) for share in self._shares])[:-1]
-        jobs = [_Job("innovations", (values, part, every)) for part in np.split(gain, ends)]
+        split = [np.split(column, ends) for column in (gains.gain, gains.whiten, gains.spread)]
+        jobs = [_Job("innovations", (values, Gains(*part), every)) for part in zip(*split, strict=True)]
         return np.concatenate(self._all(jobs), axis=1)
 
     def linearise(self, values: np.ndarray, noise: Noise, every: int = 1) -> Linear:
         """As `Filter.linearise`."""
         parts: list[Linear] = self._all([_Job("linearise", (values, noise, every))] * len(self._shares))
         columns = ("transition", "push", "innovation", "gain", "valid")
-        return Linear(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+        whole = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
+        return Linear(*whole, sliding=parts[0].sliding)
 
     def _all(self, jobs: list[_Job]) -> list[Any]:
         for (_, pipe), job in zip(self._others, jobs[1:], strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.task import Task
 from pipeline.identify.crew import Filter
+from pipeline.identify.estimate import STEP
 from pipeline.identify.kalman import Noise, gains
 from pipeline.identify.recording import cut
 from pipeline.identify.simulated import record
@@ -120,12 +121,12 @@ def _informations(
         logs = record(task, limits, np.tile(robot, (len(pool), 1)), pool, LOOK_S, speed)
         windows = cut(logs, LOOK_S)
         x = sought.x(robot)
-        step = np.where(x < 0, 0.05, -0.05)
+        step = np.where(x < 0, STEP, -STEP)
         worlds = Filter(task, logs, windows, len(x) + 1)
         try:
             filtered = gains(worlds.linearise(robot, noise := assumed_noise(task, robot)), noise)
             around = np.concatenate([x[None], x + np.diag(step)])
-            raw = worlds.innovations(sought.values(around), filtered.gain)
+            raw = worlds.innovations(sought.values(around), filtered)
         finally:
             worlds.close()
         white = (filtered.whiten @ raw[..., None])[..., 0]

@@ -25,11 +25,13 @@ from pipeline.identify.unknowns import Unknowns, unknowns
 from robot.interface import RobotError
 from robot.logs import Log
 
-STEP = 0.02  # of the finite differences, in sds of the prior
+# In sds of the prior. Small: where parameters trade off their slopes nearly cancel, and a slope that is a little off
+# looks like information.
+STEP = 1e-3
 OUTLIER = 3.0  # innovations beyond so many sds count linearly
 FEW_WINDOWS, NOISE_WINDOWS = 16, 40  # enough to begin with; enough for the noise
 FOLDS = 5
-SMALL_STEP, MOST_STEPS = 0.2, 4  # in sds of the result
+SMALL_STEP, MOST_STEPS = 0.15, 6  # in sds of the result
 
 Progress = Callable[[float, str], None]
 
@@ -92,10 +94,10 @@ def fit_task(
         noise, noise_covariance = fit_noise(_every(linear, max(1, len(windows) // NOISE_WINDOWS)), noise)
         filtered = gains(linear, noise)
         for turn in range(MOST_STEPS):
-            tell(min(0.6 + 0.15 * turn, 0.9), "refining")
+            tell(min(0.6 + 0.1 * turn, 0.9), "refining")
             innovations, slope, now = problem.slopes(x, filtered, 1)
-            parts = _Parts(innovations, slope, windows, settings.block_s)
-            x, change = parts.step(x, sought)
+            parts = _Parts(innovations, slope, windows, settings.block_s, x)
+            x, change = parts.step(sought)
             if turn and change < SMALL_STEP:
                 break
     tell(1.0, "done")
@@ -147,12 +149,12 @@ class _Problem:
         low, high = self._sought.bounds
         step = np.where(x + STEP <= high, STEP, -STEP)
         around = np.concatenate([x[None], x + np.diag(step)])
-        raw = self._crew.innovations(self._sought.values(around), filtered.gain, every)
+        raw = self._crew.innovations(self._sought.values(around), filtered, every)
         white = (filtered.whiten @ raw[..., None])[..., 0]
         return white[0], np.moveaxis((white[1:] - white[0]) / step[:, None, None, None], 0, -1), raw[0]
 
     def _residual(self, filtered: Gains, every: int, x: np.ndarray) -> np.ndarray:
-        raw = self._crew.innovations(self._sought.values(x[None]), filtered.gain, every)[0]
+        raw = self._crew.innovations(self._sought.values(x[None]), filtered, every)[0]
         return np.concatenate([(filtered.whiten @ raw[..., None]).ravel(), x])
 
     def _jacobian(self, filtered: Gains, every: int, x: np.ndarray) -> np.ndarray:
@@ -161,9 +163,10 @@ class _Problem:
 
 
 class _Parts:
-    """Information and pull of each block of rows at the solution; the prior is apart."""
+    """Information and pull of each block of rows at x; the prior is apart."""
 
-    def __init__(self, white: np.ndarray, slope: np.ndarray, windows: Windows, block_s: float) -> None:
+    def __init__(self, white: np.ndarray, slope: np.ndarray, windows: Windows, block_s: float, x: np.ndarray) -> None:
+        self.x = x
         weight = (1 + np.square(white / OUTLIER)) ** -0.25  # square root of the derivative of the robust loss
         r, j = weight * white, weight[..., None] * slope
         since = windows.time_s[:, :-1] - windows.time_s[:, :1]
@@ -181,33 +184,35 @@ class _Parts:
         first[which] = np.flatnonzero(windows.valid.ravel())
         self._log = windows.log[first // windows.valid.shape[1]]
         self._window = first // windows.valid.shape[1]
+        self.gradient = self._pull.sum(0) + x
 
-    def step(self, x: np.ndarray, sought: Unknowns) -> tuple[np.ndarray, float]:
-        """x after a Gauss-Newton step inside the bounds, and how long that step was, in sds of the result."""
+    @property
+    def curvature(self) -> np.ndarray:
+        """(F, F) of the loss with its prior."""
+        return self.information.sum(0) + np.eye(len(self.x))
+
+    def step(self, sought: Unknowns) -> tuple[np.ndarray, float]:
+        """x after a Newton step inside the bounds, and how long that step was, in sds of the result."""
         low, high = sought.bounds
-        matrix = self.information.sum(0) + np.eye(len(x))
-        root = np.linalg.cholesky(matrix).T
-        wanted = -np.linalg.solve(root.T, self._pull.sum(0) + x)
-        moved = lsq_linear(root, wanted, (low - x - 1e-9, high - x + 1e-9)).x
-        self._from = x
-        return np.clip(x + moved, low, high), float(np.linalg.norm(root @ moved) / np.sqrt(len(x)))
+        root = np.linalg.cholesky(self.curvature).T
+        wanted = -np.linalg.solve(root.T, self.gradient)
+        moved = lsq_linear(root, wanted, (low - self.x - 1e-9, high - self.x + 1e-9)).x
+        return np.clip(self.x + moved, low, high), float(np.linalg.norm(root @ moved) / np.sqrt(len(moved)))
 
     def bootstrap(self, sought: Unknowns, draws: int, random: np.random.Generator) -> np.ndarray:
         """(draws, F): the same step for each draw of blocks with replacement.
 
         The prior's centre is drawn too: where the data say nothing, the interval is the prior's.
         """
-        x = self._from
-        count, size = len(self._pull), len(x)
+        count, size = len(self._pull), len(self.x)
         low, high = sought.bounds
         out = np.empty((draws, size))
         for k in range(draws):
             times = np.bincount(random.integers(0, count, count), minlength=count)
-            matrix = np.tensordot(times, self.information, 1) + np.eye(size)
-            out[k] = -np.linalg.solve(matrix, times @ self._pull + x + random.normal(size=size))
-        middle = -np.linalg.solve(self.information.sum(0) + np.eye(size), self._pull.sum(0) + x)
+            out[k] = -np.linalg.solve(self.curvature, times @ self._pull + self.x + random.normal(size=size))
+        middle = -np.linalg.solve(self.curvature, self.gradient)
         wider = np.sqrt(count / max(count - 1, 1)) * self._between()
-        return np.clip(x + middle + (out - middle) * wider, low, high)
+        return np.clip(self.x + middle + (out - middle) * wider, low, high)
 
     def residual_rms(self) -> float:
         """Whitened residuals, outliers cut as in the fit."""
@@ -220,7 +225,7 @@ class _Parts:
             out = self._window % FOLDS == fold
             if out.all() or not out.any():
                 return float("nan")
-            step = -np.linalg.solve(self.information[~out].sum(0) + eye, self._pull[~out].sum(0) + self._from)
+            step = -np.linalg.solve(self.information[~out].sum(0) + eye, self._pull[~out].sum(0) + self.x)
             information, pull = self.information[out].sum(0), self._pull[out].sum(0)
             total += float(self._square[out].sum() + 2 * pull @ step + step @ information @ step)
         return float(np.sqrt(total / self._count.sum()))
@@ -231,7 +236,7 @@ class _Parts:
         size = self.information.shape[1]
         if len(logs) < 3:
             return np.ones(size)
-        whole = np.linalg.inv(self.information.sum(0) + np.eye(size))
+        whole = np.linalg.inv(self.curvature)
         part = np.stack([self._pull[self._log == log].sum(0) for log in logs]) @ whole.T  # (R, F) influence of each
         block = self._pull @ whole.T
         expected = np.square(block).sum(0) * (len(logs) - 1) / len(logs)
@@ -242,7 +247,7 @@ class _Parts:
 
 def _every(linear: Linear, every: int) -> Linear:
     columns = (linear.transition, linear.push, linear.innovation, linear.gain, linear.valid)
-    return Linear(*(column[::every] for column in columns))
+    return Linear(*(column[::every] for column in columns), sliding=linear.sliding)
 
 
 def _first_guess(logs: Sequence[Log]) -> Noise:

@@ -25,6 +25,7 @@ class Linear:
     innovation: np.ndarray  # (W, T, m) measured less predicted, under these gains
     gain: np.ndarray  # (W, T, m, m)
     valid: np.ndarray  # (W, T)
+    sliding: tuple[int, ...] = ()  # which measured values are velocities of joints with Coulomb friction
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Gains:
 
     gain: np.ndarray  # (W, T, m, m); zero where there is no row
     whiten: np.ndarray  # (W, T, m, m); zero where there is no row
+    spread: np.ndarray  # (W, T, len(sliding), m + u + 1), see `sliding_spread`
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,38 @@ def update(before: np.ndarray, sensor: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return spread, gain, (after + np.swapaxes(after, -1, -2)) / 2
 
 
+def sliding_spread(covariance: np.ndarray, push: np.ndarray, noise: Noise, sliding: tuple[int, ...]) -> np.ndarray:
+    """(..., s, m + u + 1): how state and effort go with the velocity of a sliding joint in the middle of a step.
+
+    For each, the change of the state (m) and of the unknown effort (u) that one sd of that velocity brings, and that
+    sd. Where it may have either sign, Coulomb friction does on the average less than at the mean.
+    """
+    rows = list(sliding)
+    half = push[..., rows, :] / 2  # (..., s, u)
+    effort = half * noise.effort**2
+    state = covariance[..., rows, :]
+    sd = np.sqrt(covariance[..., rows, rows] + (half * effort).sum(-1))[..., None]
+    sd = np.maximum(sd, 1e-12)
+    return np.concatenate([state / sd, effort / sd, sd], axis=-1)
+
+
 def gains(linear: Linear, noise: Noise) -> Gains:
     """The filter's gains and whitening for this noise."""
     size = len(noise.sensor)
     sensor, effort = np.diag(noise.sensor**2), np.diag(noise.effort**2)
     covariance = np.tile(sensor, (len(linear.valid), 1, 1))
     gain, whiten = np.zeros_like(linear.gain), np.zeros_like(linear.gain)
+    spread_of = np.zeros((*linear.valid.shape, len(linear.sliding), size + len(noise.effort) + 1))
     eye = np.eye(size)
     for k in range(linear.valid.shape[1]):
         a, b = linear.transition[:, k], linear.push[:, k]
+        spread_of[:, k] = sliding_spread(covariance, b, noise, linear.sliding)
         before = a @ covariance @ np.swapaxes(a, -1, -2) + b @ effort @ np.swapaxes(b, -1, -2)
         spread, now, covariance = update(before, sensor)
         rows = linear.valid[:, k, None, None]
         gain[:, k] = np.where(rows, now, 0.0)
         whiten[:, k] = np.where(rows, np.linalg.solve(np.linalg.cholesky(spread), eye), 0.0)
-    return Gains(gain, whiten)
+    return Gains(gain, whiten, spread_of)
 
 
 def _misfit(linear: Linear, logs: np.ndarray) -> np.ndarray:
@@ -100,6 +119,12 @@ def _misfit(linear: Linear, logs: np.ndarray) -> np.ndarray:
         size_of = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
         total += ((size_of + length) * linear.valid[:, k]).sum(-1)
     return total
+
+
+def log_likelihood(linear: Linear, noise: Noise) -> float:
+    """Of everything that was measured, given what came before, in nats; rows far out count as in `fit_noise`."""
+    rows = float(linear.valid.sum()) * len(noise.sensor)
+    return -0.5 * (float(_misfit(linear, noise.logs[None])[0]) + rows * np.log(2 * np.pi))
 
 
 def fit_noise(linear: Linear, start: Noise, rounds: int = 20) -> tuple[Noise, np.ndarray]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,45 @@ def record_on(
                         write_log(recorder.log(), path)
                         logs.append(read_log(path))
     return logs
+
+
+def run_routines(task: Task, where: str, names: Sequence[str], seed: int, folder: Path, as_json: bool) -> None:
+    """Simple tests of the first driven joint; prints what each found."""
+    from robot.routines import NAMES, ROUTINES, step_response
+
+    if wrong := next((name for name in names if name not in NAMES), None):
+        raise RobotError(f"routine: {wrong!r} given; accepted are {', '.join(NAMES)}")
+    experiment, robot_dir = experiment_of(where, task)
+    limits = experiment.robot.limits[task.actuated[0]]
+    found: dict[str, list[Any]] = {}
+    with session_of(experiment, task, robot_dir or folder) as session:
+        folder.mkdir(parents=True, exist_ok=True)
+        with showing("moving") as tell:
+            for k, name in enumerate(names):
+                if name == "step":
+                    tell(k / len(names), name)
+                    found[name] = step_response(session)
+                    continue
+                routine = ROUTINES[name](task, limits, experiment.robot.reduced_speed.scale)
+                recorder = Recorder(task, f"{session.settings.name} {name}")
+                try:
+                    recorder.run(
+                        session,
+                        routine,
+                        routine.seconds,
+                        seed * 1000 + k,
+                        lambda s, k=k, name=name: tell((k + s) / len(names), name),
+                    )
+                finally:
+                    if len(recorder) >= 3:
+                        write_log(recorder.log(), folder / f"{name}.parquet")
+                found[name] = routine.estimate(recorder.log())
+    if as_json:
+        typer.echo(json.dumps({name: [asdict(one) for one in some] for name, some in found.items()}))
+        return
+    for name, some in found.items():
+        for one in some:
+            typer.echo(f"{name:14} {one.name:10} {one.value:10.4g} [{one.low:.4g}, {one.high:.4g}] {one.unit}")
 
 
 def experiment_of(where: str, task: Task) -> tuple[Any, Path | None]:

@@ -18,8 +18,8 @@ from pipeline.identify.ahead import look_ahead, rms
 from pipeline.identify.crew import Crew, Filter
 from pipeline.identify.design import design, score
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
-from pipeline.identify.kalman import Noise, fit_noise, gains
-from pipeline.identify.recording import as_recorded_by, cut
+from pipeline.identify.kalman import Gains, Noise, fit_noise, gains
+from pipeline.identify.recording import Windows, as_recorded_by, cut
 from pipeline.identify.simulated import record
 from pipeline.identify.unknowns import unknowns
 from robot.excitation import Multisine
@@ -47,7 +47,7 @@ NOISE = {"action.noise_nm": 0.03, "sensor.noise_sd": 0.01}
 
 def values(**changes: float) -> np.ndarray:
     known = TRUE | NOISE | {name.replace("__", "."): value for name, value in changes.items()}
-    return np.array([known.get(name, nominal) for name, nominal in zip(SPACE.names, SPACE.nominal, strict=True)])
+    return np.array([known.get(p.name, p.nominal) for p in SPACE])
 
 
 def wave(seed: int) -> Multisine:
@@ -60,6 +60,13 @@ def wave(seed: int) -> Multisine:
 def recordings(count: int, seconds: float, true: np.ndarray | None = None) -> list[Log]:
     true = values() if true is None else true
     return record(TASK, LIMITS, np.tile(true, (count, 1)), [wave(k) for k in range(count)], seconds)
+
+
+def put_right(windows: Windows, joints: int) -> Gains:
+    """Each row is believed, so that each step is predicted from what was measured alone."""
+    size = 2 * joints
+    eye = np.zeros((*windows.valid.shape, size, size)) + np.eye(size)
+    return Gains(eye, eye, np.zeros((*windows.valid.shape, 1, size + 2)))
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +85,7 @@ def test_a_robot_without_noise_is_predicted_exactly_by_its_own_parameters(name):
     logs = record(task, load_experiment(name).robot.limits, true[None], [push], 4.0)
     windows = cut(logs, 1.0)
     worlds = Filter(task, logs, windows, 1)
-    nothing = np.zeros((*windows.valid.shape, 2 * len(task.joints), 2 * len(task.joints)))
-    corrected = worlds.innovations(true[None], nothing + np.eye(2 * len(task.joints)))
+    corrected = worlds.innovations(true[None], put_right(windows, len(task.joints)))
     worlds.close()
     assert np.abs(corrected).max() < 5e-6 and windows.valid.sum() > 150
 
@@ -105,8 +111,7 @@ def test_times_are_taken_as_recorded():
     sparse = clean(replace(log, **columns))
     windows = cut([sparse], 1.0)
     worlds = Filter(TASK, [sparse], windows, 1)
-    eye = np.zeros((*windows.valid.shape, 2, 2)) + np.eye(2)
-    errors = worlds.innovations(true[None], eye)[0]
+    errors = worlds.innovations(true[None], put_right(windows, 1))[0]
     worlds.close()
     steps = np.round(windows.period_s / 0.02)
     assert set(np.unique(steps[windows.valid])) >= {1, 2, 3}
@@ -144,7 +149,7 @@ def test_several_processes_find_what_one_does():
     for processes in (1, 2):
         with Crew(TASK, logs, windows, 2, processes) as crew:
             linear = crew.linearise(around[0], noise, every=2)
-            answers.append((linear.transition, crew.innovations(around, gains(linear, noise).gain, every=2)))
+            answers.append((linear.transition, crew.innovations(around, gains(linear, noise), every=2)))
     assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
     with pytest.raises(KeyError), Crew(TASK, logs, windows, 2, 2) as crew:
         raise KeyError
@@ -156,7 +161,7 @@ def test_the_noise_that_is_found_makes_innovations_independent_of_size_one(found
     linear = worlds.linearise(found.values, found.noise)
     noise, covariance = fit_noise(linear, Noise(found.noise.sensor * 3, found.noise.effort / 3))
     filtered = gains(linear, noise)
-    white = (filtered.whiten @ worlds.innovations(found.values[None], filtered.gain)[0][..., None])[..., 0]
+    white = (filtered.whiten @ worlds.innovations(found.values[None], filtered)[0][..., None])[..., 0]
     worlds.close()
     assert noise.sensor == pytest.approx(found.noise.sensor, rel=0.1) and (np.linalg.eigvalsh(covariance) > 0).all()
     rows = white[windows.valid]

@@ -216,7 +216,7 @@ def test_a_servo_that_may_push_harder_than_the_joints_limit_is_refused(tmp_path)
 
 
 def test_drivers_that_send_efforts_refuse_an_arm_that_takes_velocities(tmp_path):
-    with pytest.raises(RobotError, match="rosbridge sends no velocity"):
+    with pytest.raises(RobotError, match="this node passes on efforts, and the motors of reach take none"):
         session_on("reach", tmp_path, driver="rosbridge")
 
 
