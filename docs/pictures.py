@@ -13,6 +13,8 @@ from matplotlib.patches import Circle
 from envs import panda
 from envs.registry import make_task
 from envs.task import Task
+from envs.tasks.hover import GOAL_M, Hover
+from envs.tasks.hover import SUCCESS_M as HELD_M
 from envs.tasks.push import PUCK_RADIUS_M, SUCCESS_M, Push
 from envs.tasks.reach import SUCCESS_M as REACHED_M
 from envs.tasks.reach import Reach
@@ -77,13 +79,36 @@ def arm(task: Reach | Push, episodes: list[RobotEpisode]) -> Figure:
     return figure
 
 
+def hover(task: Hover, episodes: list[RobotEpisode]) -> Figure:
+    """Left some flights from the side, ahead against height; right the distances from the goal."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])
+    for k, episode in enumerate(episodes[-EPISODES_SHOWN:]):
+        columns, color = episode.columns, f"C{k}"
+        place = columns["joint_position"]
+        left.plot(place[:, 0], place[:, 2], color=color, lw=1.2)
+        left.plot(place[0, 0], place[0, 2], "o", color=color, ms=4)
+        time = np.arange(1, len(place) + 1) / task.control_hz
+        right.plot(time, 100.0 * task.distance(states(task, columns)), color=color)
+    left.plot(GOAL_M[0], GOAL_M[2], "x", color="black", ms=8, mew=2)
+    left.set(aspect="equal", xlabel="x, m", ylabel="z, m", title="from the side; cross: goal")
+    right.axhline(100.0 * HELD_M, color="gray", lw=0.8, ls=":")
+    right.set(xlabel="s", ylabel="to goal, cm", ylim=(0, None), title="measured on the twin; dotted: success")
+    return figure
+
+
 def main(run: Path, picture: Path) -> None:
     experiment = load_experiment(run / "config.yaml")
     task, store = make_task(experiment.task), EpisodeStore(run / "robot" / "episodes")
     chosen = [meta for meta in store.list() if meta.purpose == "evaluation" and meta.success]
     episodes = [store.read(meta.episode_id) for meta in chosen[-EPISODES_SHOWN:]]
-    draw = arm(task, episodes) if isinstance(task, Reach | Push) else pendulum(task, episodes)
-    draw.savefig(picture, dpi=110)
+    if isinstance(task, Hover):
+        drawn = hover(task, episodes)
+    elif isinstance(task, Reach | Push):
+        drawn = arm(task, episodes)
+    else:
+        drawn = pendulum(task, episodes)
+    drawn.savefig(picture, dpi=110)
 
 
 if __name__ == "__main__":
