@@ -92,7 +92,7 @@ def test_every_bound_parameter_is_read_back(make, task):
 
 @pytest.mark.parametrize("kind", ["random", "constant", "alternating"])
 def test_observations_stay_finite_at_the_hard_bounds(make, task, kind):
-    """10,000 world steps in all worlds together, restarts included."""
+    """10,000 world steps over the three kinds and all worlds together, restarts included."""
     env = make(8, ranges=extreme(task))
     env.reset(seed=2)
     random = np.random.default_rng(0)
