@@ -156,6 +156,7 @@ class BulletWorlds:
 
     def set_parameters(self, parameters: np.ndarray) -> None:
         """Give the first k worlds their rows of parameters (k, d), whatever state they are in."""
+        self._applied[: len(parameters)] = parameters
         self._rows = parameters.tolist()
         for client, row in zip(self._clients, self._rows, strict=False):
             self._parameters.apply(client, row)
@@ -255,6 +256,7 @@ class BulletWorlds:
         differs = calls != self._call_s
         for i in np.flatnonzero(differs | self._stretched).tolist():
             p.setTimeStep(time_step_s(float(calls[i]), self._scene.loading.engine_substeps), self._clients[i])
+            self._parameters.brake(self._clients[i], self._applied[i].tolist())
         self._stretched = differs
 
     def _by_efforts(self, profile: np.ndarray, pushes: list[Push]) -> State:
