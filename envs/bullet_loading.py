@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -73,7 +73,10 @@ def time_step_s(wanted_s: Seconds, substeps: int) -> Seconds:
     Bullet counts them by dividing times and carries the rest over to the next call, so the step must divide
     without rounding; this one does, and is within a picosecond a step.
     """
-    return wanted_s if substeps == 1 else substeps * np.round(wanted_s / substeps * 2**40) * 2.0**-40
+    if substeps == 1:
+        return wanted_s
+    ticks: Any = np.round(wanted_s / substeps * 2**40)
+    return substeps * ticks * 2.0**-40
 
 
 def load(client: int, scene: Scene, ballasts: Sequence[Ballast] = ()) -> Handles:

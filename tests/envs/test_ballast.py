@@ -1,6 +1,7 @@
 """Moved centres of mass: the motion is that of the same thing loaded with its centre there."""
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from envs.tasks.reach import Reach
 from envs.world import WorldError
 
 ONE = np.ones(1, bool)
+AXES: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
 
 
 def valued(task, **values):
@@ -27,7 +29,7 @@ def valued(task, **values):
     return row[None]
 
 
-def changed(task, **changes):
+def changed(task, **changes) -> Any:
     return type("Changed", (type(task),), changes)()
 
 
@@ -55,7 +57,7 @@ class Thrown(Push):
     parameters = ParameterSpace(
         [
             Parameter("brick.mass_kg", "kg", 0.3, (0.1, 1.0), (0.3, 0.3)),
-            *(Parameter(f"brick.com_{axis}_m", "m", 0.0, (-0.03, 0.03), (0.0, 0.0)) for axis in "xyz"),
+            *(Parameter(f"brick.com_{axis}_m", "m", 0.0, (-0.03, 0.03), (0.0, 0.0)) for axis in AXES),
         ]
     )
     bodies = ("brick",)
@@ -70,7 +72,7 @@ class Thrown(Push):
             bodies=(self.brick,),
             fixtures=(),
             bindings={"brick.mass_kg": BodyMass("brick")}
-            | {f"brick.com_{axis}_m": CentreOfMass("brick", axis) for axis in "xyz"},
+            | {f"brick.com_{axis}_m": CentreOfMass("brick", axis) for axis in AXES},
         )
 
 
