@@ -185,18 +185,18 @@ class _Parts:
 
     def __init__(self, white: np.ndarray, slope: np.ndarray, windows: Windows, block_s: float, x: np.ndarray) -> None:
         self.x = x
-        weight = (1 + np.square(white / OUTLIER)) ** -0.25  # square root of the derivative of the robust loss
-        r, j = weight * white, weight[..., None] * slope
+        far = 1 + np.square(white / OUTLIER)
+        r, j = far**-0.5 * white, far[..., None] ** -0.75 * slope  # pull, and root of the curvature, of the loss
         since = windows.time_s[:, :-1] - windows.time_s[:, :1]
         block = np.floor(since / block_s + 1e-6).astype(int)
         label = (np.arange(len(windows))[:, None] * (block.max() + 1) + block)[windows.valid]
         kinds, which = np.unique(label, return_inverse=True)
         size = slope.shape[-1]
         self.information, self._pull = np.zeros((len(kinds), size, size)), np.zeros((len(kinds), size))
-        rows, own = j[windows.valid], r[windows.valid]
+        rows, own = j[windows.valid], (r * white)[windows.valid]
         np.add.at(self.information, which, np.einsum("kma,kmb->kab", rows, rows))
-        np.add.at(self._pull, which, np.einsum("kma,km->ka", rows, own))
-        self._square = np.bincount(which, np.square(own).sum(1))
+        np.add.at(self._pull, which, np.einsum("kma,km->ka", slope[windows.valid], r[windows.valid]))
+        self._square = np.bincount(which, own.sum(1))
         self._count = np.bincount(which) * r.shape[-1]
         first = np.zeros(len(kinds), int)
         first[which] = np.flatnonzero(windows.valid.ravel())
