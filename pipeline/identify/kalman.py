@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 LONG = 5.5  # length of a whitened innovation beyond which it counts linearly (Huber), for m = 4 about 1 in 10^5
 
@@ -133,6 +132,8 @@ def fit_noise(linear: Linear, start: Noise, exact: bool = True) -> tuple[Noise, 
     The covariance is the larger of the likelihood's own and the sandwich over windows (White 1982, Econometrica 50:1),
     which holds where the noise is not quite as assumed.
     """
+    from scipy.optimize import minimize  # only now: a crew's other processes need no optimiser
+
     size, step = len(start.sensor), 1e-3
 
     def each(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
