@@ -131,7 +131,7 @@ class BulletWorlds:
         if self._scene.actuation != Effort() or self._bodies:
             raise WorldError("branch: this scene has servos or free bodies; accepted is one driven by efforts alone")
         body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
-        put, set_motors, advance = p.resetJointStatesMultiDof, p.setJointMotorControlArray, p.stepSimulation
+        put, drive, advance = p.resetJointStatesMultiDof, p.setJointMotorControl2, p.stepSimulation
         read, engine = p.getJointStates, self._scene.loading.engine_substeps
         calls = (period_s / profile.shape[2]).tolist()
         flat: list[float] = []
@@ -145,7 +145,8 @@ class BulletWorlds:
                     last_s = call_s
                 put(body, joints, q, dq, client)
                 for effort in efforts:
-                    set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                    for joint, one in zip(actuated, effort, strict=True):  # positional: half the time of the array call
+                        drive(body, joint, torque, 0.0, 0.0, one, 0.0, 0.0, 0.0, client)
                     advance(client)
                 for joint in read(body, joints, client):
                     flat += joint[:2]
