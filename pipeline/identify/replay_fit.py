@@ -222,7 +222,9 @@ def _search(problem: _Problem, random: np.random.Generator, tell: Progress) -> t
             tell(0.7 * (stage + generation / generations) / len(GENERATIONS), "searching")
             asked = np.array(search.ask())
             error = problem.error(problem.predict(asked, shift[few], few), few)
-            search.tell(list(asked), [problem.cost(e, a, shift[few], temper) for e, a in zip(error, asked, strict=True)])
+            search.tell(
+                list(asked), [problem.cost(e, a, shift[few], temper) for e, a in zip(error, asked, strict=True)]
+            )
             if search.stop():
                 break
         x, sigma = np.clip(search.result.xfavorite, low, high), 0.25

@@ -109,8 +109,9 @@ class Normal:
         return np.sqrt(np.maximum(ratio, 1.0))
 
 
-def normal(x: np.ndarray, residual: np.ndarray, slope: np.ndarray, own: np.ndarray, own_sd: np.ndarray,
-           shift: np.ndarray) -> Normal:
+def normal(
+    x: np.ndarray, residual: np.ndarray, slope: np.ndarray, own: np.ndarray, own_sd: np.ndarray, shift: np.ndarray
+) -> Normal:
     """Normal equations of residuals (W, R), with slopes (W, R, F), and (W, R, S) for what is each window's own.
 
     `shift` (W, S) is where the windows' own unknowns are, `own_sd` (S,) their priors' sds about zero.

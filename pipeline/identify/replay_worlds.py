@@ -192,8 +192,8 @@ def shifts(task: Task) -> int:
 
 
 def _rows(state: State, rows: np.ndarray) -> State:
-    return State(*(getattr(state, name)[rows] for name in ("joint_position", "joint_velocity", "body_pose", "body_twist")
-                   if len(getattr(state, name))))
+    names = ("joint_position", "joint_velocity", "body_pose", "body_twist")
+    return State(*(getattr(state, name)[rows] for name in names if len(getattr(state, name))))
 
 
 def _at(table: np.ndarray, row: np.ndarray) -> np.ndarray:
