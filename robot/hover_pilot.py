@@ -14,10 +14,15 @@ from robot.policy import Scripted
 GRAVITY_M_S2 = 9.81
 INERTIA_KG_M2 = 0.0025  # nominal, about x and y; twice that about z
 PLACE_PER_S2, SPEED_PER_S, PLACE_INTEGRAL_PER_S3 = 1.5, 2.0, 0.5  # horizontal acceleration for each m, m/s, m s
-CLIMB_PER_S2, CLIMB_PER_S, CLIMB_INTEGRAL_PER_S3 = 5.0, 4.0, 4.0
-LEVEL_PER_S2, RATE_PER_S, LEVEL_INTEGRAL_PER_S3 = 22.0, 8.0, 30.0  # angular acceleration for each rad, rad/s, rad s
+CLIMB_PER_S2, CLIMB_PER_S = 5.0, 4.0
+LEVEL_PER_S2, RATE_PER_S = 22.0, 8.0  # angular acceleration for each rad, rad/s
+TRIM_PER_S = 5.0  # how fast what turns and lifts the machine besides its rotors is found out
+FIRST_PER_S, FIRST_S = 6.0, 0.4  # how much faster at first, and for how long
+CALM_S, RISE_S = 0.6, 0.8  # before anything is added, and until all of it is
+LATE_S, LAG_S = 0.03, 0.04  # assumed of the motors
 YAW_PER_S2, YAW_RATE_PER_S = 4.0, 4.0
 MOST_TILT_RAD, MOST_SUM = 0.3, 1.0
+MOST_TRIM = np.array([15.0, 15.0, 5.0, 5.0])  # rad/s^2, m/s^2
 # What is added, rms: angular acceleration about x, y, z, rad/s^2; climb, m/s^2; and how far the place moves, m.
 SHAKE, MOVE_M = np.array([5.0, 5.0, 1.5, 1.0]), 0.15
 SHAKE_HZ, MOVE_HZ = (0.8, 6.0), (0.15, 0.5)
@@ -74,7 +79,7 @@ class HoverPilot(Scripted):
     def begin(self, number: int) -> None:
         random = np.random.default_rng([number, 7])
         self._step = 0
-        self._summed = np.zeros((1, 5))  # of place (2), climb, roll and pitch errors
+        self._size = 0  # of the batch, known with the first observation
         self._shaking = _Tones.drawn(random, SHAKE_HZ, SHAKE * self._shake)
         self._moving = _Tones.drawn(random, MOVE_HZ, np.full(3, MOVE_M * self._shake))
 
@@ -82,22 +87,41 @@ class HoverPilot(Scripted):
         """(N, 4) actions for (N, policy_size) observations, the newest frame last."""
         newest = observation[:, -len(self._scale) :].astype(float) / self._scale
         place, speed, angle, rate = (newest[:, 3 * i : 3 * i + 3] for i in range(4))
-        if len(self._summed) != len(newest):
-            self._summed = np.zeros((len(newest), 5))
+        if self._size != len(newest):
+            self._rest(newest, rate, speed)
         time_s, period_s = self._step * self.task.control_period_s, self.task.control_period_s
         self._step += 1
-        off = place - self._moving.at(time_s)
-        summed = self._summed
-        summed[:, :3] = np.clip(summed[:, :3] + off * period_s, -MOST_SUM, MOST_SUM)
-        wanted = -PLACE_PER_S2 * off - SPEED_PER_S * speed - PLACE_INTEGRAL_PER_S3 * summed[:, :3]
+        trim = self._observe(np.concatenate([rate, speed[:, 2:]], axis=1), time_s, period_s)
+        share = min(max((time_s - CALM_S) / RISE_S, 0.0), 1.0)
+        off = place - share * self._moving.at(time_s)
+        self._summed = np.clip(self._summed + off[:, :2] * period_s, -MOST_SUM, MOST_SUM)
+        wanted = -PLACE_PER_S2 * off - SPEED_PER_S * speed
+        wanted[:, :2] -= PLACE_INTEGRAL_PER_S3 * self._summed
         tilt = np.clip(np.stack([-wanted[:, 1], wanted[:, 0]], axis=1) / GRAVITY_M_S2, -MOST_TILT_RAD, MOST_TILT_RAD)
-        error = tilt - angle[:, :2]
-        summed[:, 3:] = np.clip(summed[:, 3:] + error * period_s, -MOST_SUM, MOST_SUM)
         asked = np.empty((len(newest), 4))
-        asked[:, :2] = LEVEL_PER_S2 * error - RATE_PER_S * rate[:, :2] + LEVEL_INTEGRAL_PER_S3 * summed[:, 3:]
+        asked[:, :2] = LEVEL_PER_S2 * (tilt - angle[:, :2]) - RATE_PER_S * rate[:, :2]
         asked[:, 2] = -YAW_PER_S2 * angle[:, 2] - YAW_RATE_PER_S * rate[:, 2]
-        climb = -CLIMB_PER_S2 * off[:, 2] - CLIMB_PER_S * speed[:, 2] - CLIMB_INTEGRAL_PER_S3 * summed[:, 2]
+        asked[:, 3] = -CLIMB_PER_S2 * off[:, 2] - CLIMB_PER_S * speed[:, 2]
+        asked += share * self._shaking.at(time_s) - trim
+        self._sent.append(asked)
         level = np.maximum(np.cos(angle[:, 0]) * np.cos(angle[:, 1]), 0.5)
-        asked[:, 3] = (GRAVITY_M_S2 + climb) / level
-        thrust = (asked + self._shaking.at(time_s)) @ self._mix.T
+        asked = asked.copy()
+        asked[:, 3] = (GRAVITY_M_S2 + asked[:, 3]) / level
+        thrust = asked @ self._mix.T
         return np.clip(thrust / HOVER_N - 1.0, -1.0, 1.0).astype(np.float32)
+
+    def _rest(self, newest: np.ndarray, rate: np.ndarray, speed: np.ndarray) -> None:
+        self._size = len(newest)
+        self._summed = np.zeros((self._size, 2))
+        self._seen = np.concatenate([rate, speed[:, 2:]], axis=1)  # body rates and climb, as they should be
+        self._acts, self._trim = np.zeros((self._size, 4)), np.zeros((self._size, 4))
+        self._sent = [np.zeros((self._size, 4))] * (1 + round(LATE_S / self.task.control_period_s))
+
+    def _observe(self, seen: np.ndarray, time_s: float, period_s: float) -> np.ndarray:
+        """(N, 4) accelerations that no rotor was asked for: a Luenberger observer of rates and climb."""
+        late, quick = self._sent.pop(0), TRIM_PER_S + FIRST_PER_S * np.exp(-time_s / FIRST_S)
+        self._acts = self._acts + (late - self._acts) * (1.0 - np.exp(-period_s / LAG_S))
+        error = seen - self._seen
+        self._trim = np.clip(self._trim + quick**2 * period_s * error, -MOST_TRIM, MOST_TRIM)
+        self._seen = self._seen + (self._acts + self._trim) * period_s + 2 * quick * period_s * error
+        return self._trim
