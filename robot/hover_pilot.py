@@ -26,6 +26,7 @@ MOST_TRIM = np.array([15.0, 15.0, 5.0, 5.0])  # rad/s^2, m/s^2
 # What is added, rms: angular acceleration about x, y, z, rad/s^2; climb, m/s^2; and how far the place moves, m.
 SHAKE, MOVE_M = np.array([5.0, 5.0, 1.5, 1.0]), 0.15
 SHAKE_HZ, MOVE_HZ = (0.8, 6.0), (0.15, 0.5)
+TURN_RAD, TURN_S = 1.8, 7.0  # of the heading, to and fro: what reads wrong turns with the machine, the wind does not
 TONES = 8
 
 
@@ -81,6 +82,7 @@ class HoverPilot(Scripted):
         self._step = 0
         self._size = 0  # of the batch, known with the first observation
         self._shaking = _Tones.drawn(random, SHAKE_HZ, SHAKE * self._shake)
+        self._turn = TURN_RAD * self._shake * (1 if number % 2 else -1)
         self._moving = _Tones.drawn(random, MOVE_HZ, np.full(3, MOVE_M * self._shake))
 
     def act(self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0) -> np.ndarray:
@@ -100,7 +102,8 @@ class HoverPilot(Scripted):
         tilt = np.clip(np.stack([-wanted[:, 1], wanted[:, 0]], axis=1) / GRAVITY_M_S2, -MOST_TILT_RAD, MOST_TILT_RAD)
         asked = np.empty((len(newest), 4))
         asked[:, :2] = LEVEL_PER_S2 * (tilt - angle[:, :2]) - RATE_PER_S * rate[:, :2]
-        asked[:, 2] = -YAW_PER_S2 * angle[:, 2] - YAW_RATE_PER_S * rate[:, 2]
+        heading = self._turn * share * np.sin(2 * np.pi * time_s / TURN_S)
+        asked[:, 2] = YAW_PER_S2 * (heading - angle[:, 2]) - YAW_RATE_PER_S * rate[:, 2]
         asked[:, 3] = -CLIMB_PER_S2 * off[:, 2] - CLIMB_PER_S * speed[:, 2]
         asked += share * self._shaking.at(time_s) - trim
         self._sent.append(asked)
