@@ -148,9 +148,11 @@ def _replay(
     from pipeline.identify import replay_command
     from pipeline.identify.replay_fit import ReplaySettings
     from pipeline.identify.replay_recording import read
+    from pipeline.identify.replay_unknowns import unknowns
     from pipeline.identify.task_command import PROCESSES
 
     replay_command.refuse(task, *refusals)
+    unknowns(task, *known)  # before anything moves
     if robot is not None:
         folder = output.parent / f"{output.stem}_recordings"
         found = replay_command.fly_on(task, robot, seconds, seed, folder)

@@ -29,9 +29,9 @@ LARGEST_STEP = 1.5  # of a parameter in one turn, in sds of the prior
 OWN_STEP = 0.5  # of a window's own unknowns, in sds of what is measured
 WIND_M_S = 1.5  # sd of each component, in each window
 FEW_WINDOWS = 24  # enough for CMA-ES
-GENERATIONS = (14, 14)
-CLOUD, CLOUD_SD = 4, 0.25  # worlds for each unknown, and how far around, for slopes where the cost is rough
-POLISH = 3
+GENERATIONS = (14, 10)
+CLOUD, CLOUD_SD = 3, 0.25  # worlds for each unknown, and how far around, for slopes where the cost is rough
+POLISH = 2
 
 Progress = Callable[[float, str], None]
 
@@ -229,8 +229,8 @@ def _search(problem: _Problem, random: np.random.Generator, tell: Progress) -> t
                 break
         x, sigma = np.clip(search.result.xfavorite, low, high), 0.25
     base = problem.predict(x[None], shift)[0]
-    for turn in range(POLISH):
-        tell(0.7 + 0.3 * turn / POLISH, "refining")
+    for turn in range(POLISH + 1):
+        tell(0.7 + 0.3 * turn / (POLISH + 1), "refining")
         problem.rescale(problem.error(base))
         slope = _regressed(problem, x, shift, base, random)
         found = problem.normal(x, problem.error(base), slope, problem.own_slopes(x, shift, base), shift)

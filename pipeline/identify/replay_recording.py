@@ -181,12 +181,22 @@ def smoothed(time_s: np.ndarray, values: np.ndarray, joints: int) -> np.ndarray:
     return out
 
 
-def simulated(task: Task, position: np.ndarray, velocity: np.ndarray, sent: np.ndarray, pose: np.ndarray, source: str):
-    """A recording of a simulated robot: (t + 1, ...) rows measured, (t, u) commands sent on seeing them."""
-    period_s = task.control_period_s
+def simulated(
+    task: Task,
+    ends_s: np.ndarray,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    sent: np.ndarray,
+    pose: np.ndarray,
+    source: str,
+) -> Recording:
+    """A recording of a simulated robot: (t + 1, ...) rows measured, (t, u) commands sent on seeing them.
+
+    `ends_s` (t,) is when each command's period ended.
+    """
     log = clean(
         Log(
-            time_s=period_s * np.arange(len(sent)),
+            time_s=np.concatenate([[0.0], ends_s[:-1]]),
             position=position[:-1].astype(float),
             velocity=velocity[:-1].astype(float),
             effort=sent.astype(float),
@@ -196,5 +206,4 @@ def simulated(task: Task, position: np.ndarray, velocity: np.ndarray, sent: np.n
             source=source,
         )
     )
-    log = replace(log, problems=())
-    return Recording(log, pose[:-1].astype(float))
+    return Recording(replace(log, problems=()), pose[:-1].astype(float))
