@@ -30,7 +30,7 @@ OWN_STEP = 0.5  # of a window's own unknowns, in sds of what is measured
 WIND_M_S = 1.5  # sd of each component, in each window
 FEW_WINDOWS = 24  # enough for CMA-ES
 GENERATIONS = (14, 10)
-CLOUD, CLOUD_SD = 3, 0.25  # worlds for each unknown, and how far around, for slopes where the cost is rough
+CLOUD, CLOUD_SD = 4, 0.25  # worlds for each unknown, and how far around, for slopes where the cost is rough
 POLISH = 2
 
 Progress = Callable[[float, str], None]
@@ -250,12 +250,22 @@ def _search(problem: _Problem, random: np.random.Generator, tell: Progress) -> t
 def _regressed(
     problem: _Problem, x: np.ndarray, shift: np.ndarray, base: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """(W, T, m, F) slopes of a linear regression over worlds around x, so that roughness averages out."""
+    """(W, T, m, F) slopes of a linear regression over pairs of worlds on opposite sides of x: roughness averages out.
+
+    What is left of it looks like information about parameters that do nothing. As much as the regression's own
+    residuals explain is taken off, direction by direction (as errors in variables are corrected for; Fuller 1987).
+    """
     low, high = problem.sought.bounds
     half = random.normal(0.0, CLOUD_SD, (CLOUD * len(x) // 2, len(x)))
     around = np.clip(x + np.concatenate([half, -half]), low, high)
-    change = problem.predict(around, shift) - base
-    moved = around - x
-    basis = np.concatenate([moved, np.ones((len(moved), 1))], axis=1)
-    slopes = np.linalg.lstsq(basis, change.reshape(len(around), -1), rcond=None)[0][:-1]
-    return np.moveaxis(slopes.reshape(len(x), *base.shape), 0, -1)
+    found = problem.predict(around, shift).reshape(len(around), -1)
+    change, moved = ((part[: len(half)] - part[len(half) :]) / 2 for part in (found, around))
+    slope, *_ = np.linalg.lstsq(moved, change, rcond=None)
+    chance = np.square(change - moved @ slope).sum(0) / max(len(half) - len(x), 1)
+    residual = problem.error(base) / problem.scale
+    share = ((1 + np.square(residual / OUTLIER)) ** -0.5 / np.square(problem.scale)).ravel()
+    whole = (slope * share) @ slope.T
+    size, direction = np.linalg.eigh(whole - (share @ chance) * np.linalg.inv(moved.T @ moved))
+    left = (direction * np.maximum(size, 0.0)) @ direction.T
+    slope = (np.linalg.pinv(whole) @ left).T @ slope
+    return np.moveaxis(slope.reshape(len(x), *base.shape), 0, -1)

@@ -172,15 +172,15 @@ def test_flown_identified_and_trained_from(tmp_path: Path, capsys):
     task, out = make_task("hover"), tmp_path / "found.yaml"
     free = {"action.gain", "action.lag_ms"}
     fixes = [f"--fix={name}={value}" for name, value in all_but("hover", {}, free).items()]
-    asked = ["--recordings", "1", "--seconds", "12", "--seed", "1", "-o", str(out), "--json", *fixes]
+    asked = ["--recordings", "1", "--seconds", "6", "--seed", "1", "-o", str(out), "--json", *fixes]
     assert cli.main(["identify", "hover", "--robot", "hover", *asked]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content == yaml.safe_load(out.read_text()) and out.with_suffix(".png").stat().st_size > 10_000
     flights = tmp_path / "found_recordings"
     store = EpisodeStore(flights / "episodes")
-    assert [meta.purpose for meta in store.list()] == ["identification"] * 2
+    assert [meta.purpose for meta in store.list()] == ["identification"]
     booked = sum(seconds for purpose, seconds, _ in entries(flights / "ledger.jsonl") if purpose == "identification")
-    assert booked == pytest.approx(12.0, abs=0.1)
+    assert booked == pytest.approx(6.0, abs=0.1)
     ranges = load_experiment("hover", [f"randomization.posterior={out}"]).ranges().to_dict()
     entry = content["values"]["action.lag_ms"]
     assert ranges["action.lag_ms"] == [entry["low"], entry["high"]] and entry["known"] == "told"
