@@ -93,8 +93,8 @@ COMBINED: dict[str, dict[str, Callable]] = {
 
 def _hover(hidden: dict[str, float]) -> dict[str, float]:
     """A jittery latency is worth its mean, a lag that depends on the sign the mean of both; sag takes thrust."""
-    gains = [hidden[f"rotor{i}_gain"] for i in range(1, 5)]
-    felt = np.mean(gains) * (1.0 - hidden["battery_sag"] * 1.1)  # at about a tenth more than the nominal thrust
+    gains = [float(hidden[f"rotor{i}_gain"]) for i in range(1, 5)]
+    felt = sum(gains) / 4 * (1.0 - hidden["battery_sag"] * 1.1)  # at about a tenth more than the nominal thrust
     return {
         "action.delay_ms": hidden["latency_ms"] + hidden["jitter_ms"] * math.sqrt(2 / math.pi),
         "action.lag_ms": (hidden["lag_up_ms"] + hidden["lag_down_ms"]) / 2,
@@ -105,7 +105,7 @@ def _hover(hidden: dict[str, float]) -> dict[str, float]:
         "rotors.ground_effect": hidden["ground_effect"],
         "whole mass / gain, kg": hidden["mass_kg"] / felt,
         **{f"centre of mass {axis}, m": hidden[f"com_{axis}_m"] for axis in "xyz"},
-        "rotor 2 / mean gain": gains[1] / np.mean(gains),
+        "rotor 2 / mean gain": 4 * gains[1] / sum(gains),
         "sensor.position_noise_m": hidden["position_noise_m"],
         "sensor.velocity_noise_m_s": hidden["velocity_noise_m_s"],
         "sensor.attitude_noise_rad": hidden["attitude_noise_rad"],
@@ -144,7 +144,7 @@ def coverage(name: str, robots: int, seconds: float) -> dict[str, Any]:
     written = pilot(task)
     assert written is not None
     recordings = fly(task, truth, written, episodes, SEED)
-    rows: dict[str, list[tuple[float, float, float, float, float]]] = {}
+    rows: dict[str, list[tuple[float, ...]]] = {}
     took: list[float] = []
     for i, true in enumerate(truth):
         fixed = {given: float(true[task.parameters.index(given)])} if given else {}
@@ -154,8 +154,9 @@ def coverage(name: str, robots: int, seconds: float) -> dict[str, Any]:
         values = fit.unknowns.values(fit.draws)
         for parameter, column in zip(fit.unknowns.free, fit.unknowns.columns, strict=True):
             low, high = np.percentile(values[:, column], [2.5, 97.5])
-            row = (true[column], fit.values[column], low, high, values[:, column].std())
-            rows.setdefault(parameter, []).append(row)
+            spread = values[:, column].std()
+            row = (float(v) for v in (true[column], fit.values[column], low, high, spread))
+            rows.setdefault(parameter, []).append(tuple(row))
         tell(f"{name}: robot {i + 1} of {robots}, {np.mean(took) * (robots - i - 1) / 60:.1f} min to go")
     return {
         "robots": robots,

@@ -71,7 +71,7 @@ def pushed() -> list[Recording]:
 def all_but(name: str, true: dict[str, float], free: set[str]) -> dict[str, float]:
     task = make_task(name)
     space = task.parameters
-    return {n: true.get(n, space[space.index(n)].nominal) for n in unknowns(task, {}, ()).free if n not in free}
+    return {n: true.get(n, float(space.nominal[space.index(n)])) for n in unknowns(task, {}, ()).free if n not in free}
 
 
 def errors(name: str, recordings: list[Recording], true: dict[str, float]) -> np.ndarray:
