@@ -95,6 +95,14 @@ class BulletWorlds:
         elif self._scene.actuation != Effort():
             self._reset_servo(rows, positions, parameters)
 
+    def resume(self, rows: np.ndarray, velocity: np.ndarray, held: np.ndarray) -> None:
+        """After `reset`, worlds `rows` go on from mid-motion: see `CartesianServo.resume`; (k, j) each, joints' order.
+
+        Scenes without such a servo have nothing to remember.
+        """
+        if self._servo is not None:
+            self._servo.resume(rows, velocity[:, self._servo_columns], held[:, self._servo_columns])
+
     def step(
         self,
         profile: np.ndarray,

@@ -15,7 +15,7 @@ from robot.interface import RobotError
 
 if TYPE_CHECKING:
     from envs.task import Task
-    from robot.episodes import RobotEpisode
+    from robot.episodes import EpisodeMeta, RobotEpisode
 
 GAP = 5.0  # times the median period: longer than that between two rows, and they belong to different pieces
 DEGREES = 180 / np.pi
@@ -122,7 +122,7 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     sent = np.asarray(c["sent"][1:], np.float64)
     width = c["joint_position"].shape[1]
     log = Log(
-        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s)[1:],
+        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s, _waited(meta, task))[1:],
         position=np.asarray(c["joint_position"][:-1], np.float64),
         velocity=np.asarray(c["joint_velocity"][:-1], np.float64),
         effort=sent if task is None else np.asarray(task.command(sent), np.float64),
@@ -134,9 +134,16 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     return clean(log)
 
 
-def _own_time(clock_s: np.ndarray, robot_s: float) -> np.ndarray:
+def _waited(meta: EpisodeMeta, task: Task | None) -> bool:
+    """Whether the robot is known to have waited for commands: its time is then the very number of periods."""
+    return task is not None and abs(meta.robot_s - meta.steps * task.control_period_s) < 1e-9 * (1.0 + meta.robot_s)
+
+
+def _own_time(clock_s: np.ndarray, robot_s: float, waited: bool) -> np.ndarray:
     """Times of the steps on the robot's own clock, on which they took `robot_s`."""
     steps = len(clock_s)
+    if waited:
+        return robot_s / steps * np.arange(steps)
     span, own = clock_s[-1] - clock_s[0], robot_s * (steps - 1) / steps
     if own > 0 and not 0.5 < span / own < 2.0:
         return robot_s / steps * np.arange(steps)
