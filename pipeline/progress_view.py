@@ -195,6 +195,8 @@ def _robot(robot: Mapping[str, Any], collect_limit_s: float | None) -> Text:
         f"{count(robot.get('evaluation_s', 0))} s evaluating",
         f"{robot.get('episodes', 0)} episodes",
     ]
+    if seconds := robot.get("identification_s"):
+        parts.insert(0, f"{count(seconds)} s identifying")
     for key, word in (("rounds_open", "round{} under way"), ("link_errors", "link error{}")):
         if n := robot.get(key):
             parts.append(f"{n} {word.format('s' if n > 1 else '')}")
