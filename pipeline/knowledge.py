@@ -22,6 +22,7 @@ from robot.logs import Log
 
 Progress = Literal["planning", "planned", "recording", "recorded", "done", "failed"]
 OPEN = ("planning", "planned", "recording", "recorded")
+SHORTEST_S = 1.0  # of an episode that is fitted
 DESIGN_SEED = 7919  # so that motions differ from one stage to another
 
 
@@ -114,7 +115,8 @@ class Knowledge:
             self._fail(index, note or "nothing was recorded")
 
     def flown(self, logs: Sequence[Log]) -> None:
-        """A robot round is over."""
+        """A robot round is over. Episodes that end at once say less than they cost, and may look like wrong units."""
+        logs = [log for log in logs if _seconds([log]) >= SHORTEST_S and not log.problems]
         self._episodes += logs
         limit, kept = self._experiment.randomization.refine_limit_s, 0.0
         for k in range(len(self._episodes) - 1, -1, -1):
@@ -170,6 +172,8 @@ class Knowledge:
         seconds = self._fitted_s
         self.content = found
         self.findings.append(Finding(updates, why, *seconds, answer.seconds, dict(found["values"])))
+        if not stages and len(self.findings) == 1:
+            self.told.append(f"the ranges lie around what {seconds[1]:.0f} s of episodes say of the robot")
         for index in stages:
             self.progress[index] = "done"
             self.told.append(

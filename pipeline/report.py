@@ -30,7 +30,7 @@ PACKAGES = (
     "onnxruntime",
     "mlflow",
 )
-ROBOT_S = ("collection", "evaluation", "identification")
+ROBOT_S = ("collection", "evaluation")  # always told
 ROW_KEYS = ("name", "sim_ratio", "dr_strength", "ranges_version")
 BLOCK_KEYS = ("success", "n", "low", "high", "mean_return")
 GAP_KEYS = ("success", "low", "high", "verdict")
@@ -60,9 +60,10 @@ def build_summary(
     that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and
     `evaluation`, `robot_ledger` all that the run's ledger has, and `budgets_spent` a sentence for each purpose that the
     robot's budgets allow no more of: from then on the run was one of simulation. `identification` is what the run found
-    out about its robot, by fit, and sentences on it. Versions default to those installed.
+    out about its robot, fit by fit, and sentences on it; left out where nothing was asked. Versions default to those installed.
     A block that was not measured is {}.
     """
+    found = identification or {}
     return _plain(
         {
             "run": run,
@@ -71,17 +72,18 @@ def build_summary(
             "wall_s": round(float(wall_s), 3),
             "env_steps": env_steps,
             "updates": updates,
-            "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ROBOT_S},
+            "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ROBOT_S}
+            | {k: round(float(v), 3) for k, v in robot_s.items() if k not in ROBOT_S and v},
             "robot_episodes": robot_episodes,
             "robot_ledger": dict(robot_ledger or {}),
             "budgets_spent": dict(budgets_spent or {}),
-            "identification": {k: (identification or {}).get(k, []) for k in ("findings", "told")},
             "stages": [_row(row) for row in stages],
             "final": {
                 **measured(final.get("sim"), final.get("real"), final.get("gap")),
                 **{key: final[key] for key in ("stage", "updates", "note") if key in final},
             },
             "versions": installed_versions() if versions is None else dict(versions),
+            **({"identification": {k: found[k] for k in ("findings", "told")}} if found.get("told") else {}),
         }
     )
 
@@ -136,7 +138,7 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
     """The stages and the final result as a table for the terminal."""
     from rich.table import Table
 
-    seconds, told = summary["robot_s"], summary["identification"]["told"]
+    seconds, told = summary["robot_s"], summary.get("identification", {}).get("told", [])
     head = (
         f"{summary['task']}, seed {summary['seed']}",
         f"{summary['wall_s']:.0f} s",
@@ -168,7 +170,7 @@ def posterior_table(summary: Mapping[str, Any]) -> Table | None:
     """What the run found out about its robot: values and 95 % intervals of its first and its last fit."""
     from rich.table import Table
 
-    findings = summary["identification"]["findings"]
+    findings = summary.get("identification", {}).get("findings", [])
     if not findings:
         return None
     shown = [findings[0], findings[-1]] if len(findings) > 1 else findings
