@@ -60,8 +60,8 @@ def build_summary(
     that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and
     `evaluation`, `robot_ledger` all that the run's ledger has, and `budgets_spent` a sentence for each purpose that the
     robot's budgets allow no more of: from then on the run was one of simulation. `identification` is what the run found
-    out about its robot, fit by fit, and sentences on it; left out where nothing was asked. Versions default to those installed.
-    A block that was not measured is {}.
+    out about its robot, fit by fit, and sentences on it; left out where nothing was asked. Versions default to those
+    installed. A block that was not measured is {}.
     """
     found = identification or {}
     return _plain(
@@ -73,7 +73,7 @@ def build_summary(
             "env_steps": env_steps,
             "updates": updates,
             "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ROBOT_S}
-            | {k: round(float(v), 3) for k, v in robot_s.items() if k not in ROBOT_S and v},
+            | {k: round(float(v), 3) for k, v in robot_s.items() if k == "identification" and v},
             "robot_episodes": robot_episodes,
             "robot_ledger": dict(robot_ledger or {}),
             "budgets_spent": dict(budgets_spent or {}),

@@ -119,14 +119,8 @@ def fits(monkeypatch) -> Fits:
 def make(**changes: Any) -> tuple[Campaign, Robot]:
     experiment = load_experiment().with_values({"stages": stages(), **changes})
     robot = Robot()
-    made = Campaign(
-        experiment,
-        experiment.make_task(),
-        Evaluations(),
-        FitService("cartpole", False),
-        robot,
-        "run",  # type: ignore[arg-type]
-    )
+    links: Any = Evaluations(), FitService("cartpole", False), robot
+    made = Campaign(experiment, experiment.make_task(), *links, "run")
     return made, robot
 
 

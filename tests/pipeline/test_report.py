@@ -12,7 +12,7 @@ from rich.console import Console
 
 from envs.tasks.cartpole import PARAMETERS
 from pipeline import figure, report
-from pipeline.report import build_summary, stage_table, write_report, write_summary
+from pipeline.report import build_summary, posterior_table, stage_table, write_report, write_summary
 from tests.pipeline.synthetic import stage_row, synthetic_run
 
 KEYS = "run task seed wall_s env_steps updates robot_s robot_episodes robot_ledger budgets_spent stages final".split()
@@ -212,5 +212,7 @@ def test_what_was_identified_is_told_by_fit():
     assert table is not None
     cells = [list(column.cells) for column in table.columns]
     assert cells[1:3] == [["1.5 [1, 1.6] not told", "–"], ["1.5 [1.4, 1.6]", "1.5 given"]]
-    assert "60 s identifying" in str(stage_table(summary).caption) and "trains around it" in str(stage_table(summary).caption)
+    assert "60 s identifying" in str(stage_table(summary).caption) and "trains around it" in str(
+        stage_table(summary).caption
+    )
     assert posterior_table(summary_of()) is None
