@@ -24,7 +24,7 @@ def main() -> int:
     if options.twin:
         report["twin"] = twin.measure(options.tasks, options.recordings, options.seconds, options.seeds)
     if options.train:
-        report["train"] = train.measure(options.seeds, options.overrides)
+        report["train"] = train.measure(options.task, options.seeds, options.overrides)
     if options.preflight is not None:
         report["preflight"] = preflight.measure(options.preflight, options.posterior)
     if not report:
@@ -44,6 +44,9 @@ def _options() -> argparse.Namespace:
     made.add_argument("--coverage", type=int, default=0, metavar="N", help="synthetic robots (0: none)")
     made.add_argument("--twin", action="store_true")
     made.add_argument("--train", action="store_true")
+    made.add_argument(
+        "--task", default=train.SOURCES, metavar="CONFIG", help=f"configuration of --train (default {train.SOURCES})"
+    )
     made.add_argument(
         "--preflight", nargs="?", const="", metavar="RUNS", help="a folder of cartpole runs (default: trains its own)"
     )
