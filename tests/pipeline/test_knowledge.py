@@ -119,7 +119,7 @@ def fits(monkeypatch) -> Fits:
 def make(**changes: Any) -> tuple[Campaign, Robot]:
     experiment = load_experiment().with_values({"stages": stages(), **changes})
     robot = Robot()
-    links: Any = Evaluations(), FitService("cartpole", False), robot
+    links: tuple[Any, Any, Any] = Evaluations(), FitService("cartpole", False), robot
     made = Campaign(experiment, experiment.make_task(), *links, "run")
     return made, robot
 
