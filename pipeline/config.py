@@ -64,10 +64,10 @@ class Randomization(Settings):
     strength: float = Field(
         default=1.0, ge=0, le=1, description="multiplies every stage's dr_strength; 0 is the nominal world"
     )
-    refine: bool = Field(
-        default=False,
+    refine: bool | None = Field(
+        default=None,
         description="after each robot round, fit the posterior again to all that the run has recorded so far, in the "
-        "background and at no robot time, and move the ranges with it",
+        "background and at no robot time, and move the ranges with it; null: where a stage identifies",
     )
     refine_limit_s: float = Field(
         default=120.0,
@@ -212,7 +212,7 @@ class Experiment(Settings):
                 raise ValueError(
                     f"{key}: {error}".replace(": fix:", ".fixed:").replace(": extra:", ".extra:")
                 ) from None
-        if not self.randomization.refine:
+        if not self.refines:
             return
         if self.randomization.posterior is not None and not asked:
             raise ValueError(
@@ -227,7 +227,13 @@ class Experiment(Settings):
     @property
     def identifies(self) -> bool:
         """Whether the run may fit recordings while it trains."""
-        return self.randomization.refine or any(stage.identify for stage in self.stages)
+        return self.refines or any(stage.identify for stage in self.stages)
+
+    @property
+    def refines(self) -> bool:
+        """Whether episodes are fitted too."""
+        asked = self.randomization.refine
+        return any(stage.identify for stage in self.stages) if asked is None else asked
 
     def _check_joints(self, task: Task) -> None:
         limits, motors = self.robot.limits, task.scene.limited

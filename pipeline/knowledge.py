@@ -84,7 +84,7 @@ class Knowledge:
     @property
     def wants_logs(self) -> bool:
         """Whether episodes are to be reported as recordings too."""
-        return self._experiment.randomization.refine
+        return self._experiment.refines
 
     # -- what the campaign does ------------------------------------------------------------------------------------
 
@@ -96,6 +96,12 @@ class Knowledge:
         """Plan the motions for a stage, once."""
         if index in self._stages and index not in self.progress:
             self.progress[index] = "planning"
+
+    def begun(self, index: int) -> None:
+        """The run trains in this stage now, with what it knows or without."""
+        if self.open(index) and index in self.progress:
+            name = self._experiment.stages[index].name
+            self.told.append(f"stage {name} begins in the ranges as they are, and takes the posterior when it comes")
 
     def take_plan(self) -> tuple[int, tuple[Excitation, ...]] | None:
         """A stage whose motions are ready to be recorded, and these; they are handed out once."""

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from envs.randomization.parameters import Ranges
+from envs.randomization.parameters import ParameterSpace, Ranges
 from envs.task import Task
 from pipeline.config import Experiment
 from pipeline.identify.identified import Posterior, parse
 from pipeline.schedulers.adr_rule import AdrRule
+
+SAME = 0.1  # of a range's width: what was measured on a bound still counts if it moves by no more
 
 
 class RangeBook:
@@ -54,9 +56,18 @@ class RangeBook:
             value = np.where(space.is_log, np.exp(np.where(space.is_log, shifted, 0.0)), shifted)
             value = np.where(again & (now != then), value, np.where(known, start_at, now))
             bounds.append(np.clip(floor[1](value, floor[0]), space.bounds_low, space.bounds_high))
+        self._forget(space, bounds)
         self.rule, self._content = rule, content
         self.ranges = Ranges(space, bounds[0], bounds[1], self.ranges.version + 1)
-        self.buffers.clear()  # performances on bounds that are no longer there
+
+    def _forget(self, space: ParameterSpace, bounds: list[np.ndarray]) -> None:
+        """Empty the buffers of bounds that will have moved, by more than a small share of their range."""
+        low, high = (space.own_scale(bound) for bound in bounds)
+        before = space.own_scale(self.ranges.low), space.own_scale(self.ranges.high)
+        for side, then, now in (("low", before[0], low), ("high", before[1], high)):
+            moved = np.abs(now - then) > SAME * (high - low)
+            for name in np.array(space.names)[moved]:
+                self.buffers.get(str(name), {}).pop(side, None)
 
     def heard(self, version: int, boundaries: Sequence[tuple[str, str]], performance: np.ndarray) -> None:
         """Performances on bounds; those of an older version do not count."""

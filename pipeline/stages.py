@@ -123,8 +123,8 @@ class StageMachine:
         following = self.index + 1 if self.index + 1 < len(self.stages) else None
         if following is not None and self.stages[following].enter.missing(blocks, measures.collected_s):
             return "stay"
-        if following is not None and not measures.identified:
-            self.held = True
+        if following is not None and not measures.identified and spent < OVERRUN * self.stage.updates:
+            self.held = True  # no longer than that, or worlds that are not the robot's would take the run's budget
             return "stay"
         if met:
             reason = f"the exit gate held after {spent} updates"

@@ -21,6 +21,7 @@ def tell(campaign: Campaign, updates: int) -> dict[str, Any]:
             "updates_in_stage": campaign.machine.updates_in_stage(updates),
             "updates_planned": stage.updates,
             "training": campaign.training,
+            "waiting": campaign.waiting,
         },
         **{name: dict(block) for name, block in board.blocks.items()},
         "gap": board.gap,

@@ -103,6 +103,8 @@ class Moves(ABC):
 
     def no_motion(self, mode: Mode) -> str:
         """Why a motion as a whole cannot be made in this mode or that of the settings; empty: it can."""
+        if self.robot.spec.takes == "thrust":
+            return self._falls()
         careful = self._careful(mode)
         if careful in ("auto", "confirm_episode"):
             return ""
@@ -122,7 +124,10 @@ class Moves(ABC):
     def _check_stands(self) -> None:
         """Raise RobotError where only a policy keeps the robot from falling."""
         if self.robot.spec.takes == "thrust":
-            raise RobotError(f"{self.task.name} flies, and makes no moves of its own; accepted is an episode")
+            raise RobotError(self._falls())
+
+    def _falls(self) -> str:
+        return f"{self.task.name} flies, and makes no moves of its own; accepted is an episode"
 
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         self._check_stands()

@@ -16,7 +16,7 @@ from robot.interface import RobotError
 from robot.logs import Log
 from robot.settings import RobotSettings
 
-NICENESS = 10  # the learner, its runners and a robot go before
+NICENESS = 3  # the learner, its runners and a robot go before; with more, a busy machine would never get to it
 
 
 @dataclass(frozen=True)

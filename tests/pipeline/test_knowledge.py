@@ -152,12 +152,13 @@ def test_the_posterior_moves_the_ranges_when_its_stage_begins(fits):
     assert campaign.knowledge.findings and campaign.randomization == before  # these are the first stage's worlds
     assert fits.asked == [(2, {"pole.mass_kg": 0.2}, None)]
     assert campaign.schedule.spent_s["identification"] == 20.0
-    campaign.book.heard(0, [(MASS, "low")], np.ones(1))
+    campaign.book.heard(0, [(MASS, "low"), (DELAY, "low")], np.ones(2))
     assert steps(campaign, 100) == ["advance"]
     plain = load_experiment().ranges()
     intervals = campaign.ranges.to_dict()
     assert intervals[MASS] == pytest.approx([1.32, 1.72]) and intervals[GAIN] == [0.8, 1.0]
-    assert intervals[DELAY] == plain.to_dict()[DELAY] and campaign.ranges.version == 1 and not campaign.book.buffers
+    assert intervals[DELAY] == plain.to_dict()[DELAY] and campaign.ranges.version == 1
+    assert campaign.book.buffers == {MASS: {}, DELAY: {"low": [1.0]}}  # that bound is where it was
     sent = campaign.randomization
     assert sent.nominal[MASS] == 1.52 and sent.correlation is not None and sent.dr_strength == 1.0
     result = tell(campaign, 100)
@@ -176,6 +177,14 @@ def test_the_stage_before_goes_on_until_the_posterior_is_there(fits):
     assert steps(campaign, 10, 20, 100, 120) == ["stay"] * 4 and not campaign.waiting
     robot.record()
     assert steps(campaign, 130) == ["advance"] and campaign.ranges.version == 1
+
+
+def test_it_goes_on_for_half_its_budget_at_most(fits):
+    campaign, robot = make()
+    assert steps(campaign, 10, 20, 149, 150) == ["stay"] * 3 + ["advance"]
+    assert "takes the posterior when it comes" in campaign.knowledge.told[0] and campaign.ranges.version == 0
+    robot.record()
+    assert steps(campaign, 160) == ["stay"] and campaign.ranges.version == 1
 
 
 def test_a_stage_may_say_that_the_learner_waits(fits):
@@ -227,7 +236,7 @@ def test_a_fit_that_fails_leaves_the_ranges_and_says_so(fits, answer, words):
 
 def test_each_round_refines_what_is_known_from_all_that_was_recorded(fits):
     collect = [{**stage, "collect_episodes": 6} for stage in stages()]
-    campaign, robot = make(**{"stages": collect, "randomization.refine": True, "randomization.refine_limit_s": 25.0})
+    campaign, robot = make(**{"stages": collect, "randomization.refine_limit_s": 25.0})
     steps(campaign, 10, 20)
     assert [order.logs for order in robot.orders] == [True, True]
     robot.orders.reverse()
