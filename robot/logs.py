@@ -109,20 +109,23 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     return replace(log, problems=(*log.problems, *_doubts(log)))
 
 
-def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
+def from_episode(episode: RobotEpisode, task: Task | None = None, realtime: bool | None = None) -> Log:
     """A recorded episode as a log. The measurement after step k is what step k + 1 saw, at that step's time.
 
-    Where the robot waited for commands (lockstep), clock times mean nothing and its own, evenly spaced, are taken.
+    Where the robot waited for commands (lockstep: `realtime` False; None: judged by the times), clock times mean
+    nothing and its own, evenly spaced, are taken.
 
     Without the `task` the effort stays an action in [-1, 1], and `units` says so.
     """
     c, meta = episode.columns, episode.meta
     if meta.steps < 3:
         raise RobotError(f"episode {meta.episode_id} has {meta.steps} steps; a log needs at least 3")
+    if realtime is None and task is not None and _waited(meta, task):
+        realtime = False
     sent = np.asarray(c["sent"][1:], np.float64)
     width = c["joint_position"].shape[1]
     log = Log(
-        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s, _waited(meta, task))[1:],
+        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s, realtime)[1:],
         position=np.asarray(c["joint_position"][:-1], np.float64),
         velocity=np.asarray(c["joint_velocity"][:-1], np.float64),
         effort=sent if task is None else np.asarray(task.command(sent), np.float64),
@@ -134,18 +137,18 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     return clean(log)
 
 
-def _waited(meta: EpisodeMeta, task: Task | None) -> bool:
+def _waited(meta: EpisodeMeta, task: Task) -> bool:
     """Whether the robot is known to have waited for commands: its time is then the very number of periods."""
-    return task is not None and abs(meta.robot_s - meta.steps * task.control_period_s) < 1e-9 * (1.0 + meta.robot_s)
+    return abs(meta.robot_s - meta.steps * task.control_period_s) < 1e-9 * (1.0 + meta.robot_s)
 
 
-def _own_time(clock_s: np.ndarray, robot_s: float, waited: bool) -> np.ndarray:
+def _own_time(clock_s: np.ndarray, robot_s: float, realtime: bool | None) -> np.ndarray:
     """Times of the steps on the robot's own clock, on which they took `robot_s`."""
     steps = len(clock_s)
-    if waited:
-        return robot_s / steps * np.arange(steps)
     span, own = clock_s[-1] - clock_s[0], robot_s * (steps - 1) / steps
-    if own > 0 and not 0.5 < span / own < 2.0:
+    if realtime is None:
+        realtime = not own > 0 or 0.5 < span / own < 2.0
+    if not realtime:
         return robot_s / steps * np.arange(steps)
     return clock_s
 
