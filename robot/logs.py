@@ -122,7 +122,7 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     sent = np.asarray(c["sent"][1:], np.float64)
     width = c["joint_position"].shape[1]
     log = Log(
-        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s)[1:],
+        time_s=own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s)[1:],
         position=np.asarray(c["joint_position"][:-1], np.float64),
         velocity=np.asarray(c["joint_velocity"][:-1], np.float64),
         effort=sent if task is None else np.asarray(task.command(sent), np.float64),
@@ -134,7 +134,7 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     return clean(log)
 
 
-def _own_time(clock_s: np.ndarray, robot_s: float) -> np.ndarray:
+def own_time(clock_s: np.ndarray, robot_s: float) -> np.ndarray:
     """Times of the steps on the robot's own clock, on which they took `robot_s`."""
     steps = len(clock_s)
     span, own = clock_s[-1] - clock_s[0], robot_s * (steps - 1) / steps
@@ -155,10 +155,10 @@ def _rows(log: Log, keep: np.ndarray) -> Log:
 
 def _problem(kind: str, lines: np.ndarray, tail: str, log: Log) -> Problem:
     count = f"{len(lines)} row{'s' if len(lines) != 1 else ''}"
-    return Problem(kind, tuple(int(n) for n in lines), f"{log.source}: {count} ({_spans(lines)}) {tail}")
+    return Problem(kind, tuple(int(n) for n in lines), f"{log.source}: {count} ({spans(lines)}) {tail}")
 
 
-def _spans(lines: np.ndarray, most: int = 4) -> str:
+def spans(lines: np.ndarray, most: int = 4) -> str:
     """`line 3, lines 7-9`, cut after `most`."""
     edges = np.flatnonzero(np.diff(lines) != 1) + 1
     spans = [(int(part[0]), int(part[-1])) for part in np.split(lines, edges)]
