@@ -19,8 +19,8 @@ from pipeline.config import load_experiment
 from pipeline.gap import wilson
 from pipeline.identify.design import design
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
-from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.posterior import to_dict
+from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.simulated import record
 from pipeline.identify.task_command import PROCESSES
 from pipeline.identify.unknowns import noise_of, unknowns
