@@ -9,8 +9,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.run import TUNE_DIR
-
 MOST_EPISODES = 12  # of a run that are looked at
 
 
@@ -85,6 +83,8 @@ def preflight(
 
 def _short(policy: str) -> str:
     """The run and the checkpoint; where it lies in full is in --json."""
+    from pipeline.run import TUNE_DIR
+
     path = Path(policy)
     tune = next((parent for parent in path.parents if parent.name == TUNE_DIR), None)
     return f"{tune.parent.name}/{path.parent.name}" if tune else f"{path.parent.name}/{path.name}"
