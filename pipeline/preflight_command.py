@@ -9,9 +9,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.gap import wilson
-from pipeline.run import TUNE_DIR
-
 MOST_EPISODES = 12  # of a run that are looked at
 
 
@@ -36,6 +33,7 @@ def preflight(
     met. Likelihood: how well the worlds a run trains on explain recordings of the robot, in nats a row.
     """
     from pipeline import run
+    from pipeline.gap import wilson
     from pipeline.identify import identified
     from pipeline.identify.task_command import showing
     from pipeline.preflight import Flight, distinct, fly, policies_of, training_likelihood
@@ -79,12 +77,12 @@ def preflight(
         likely = "–" if flight.likelihood is None else f"{flight.likelihood:.2f}"
         typer.echo(
             f"{place:5} {flight.success:.2f} [{low:.2f},{high:.2f}] {flight.worst_return:12.1f} {flight.stops:6.2f} "
-            f"{flight.limit_hits:7.3f} {likely:>11} {flight.updates:8,}  {_short(flight.policy)}"
+            f"{flight.limit_hits:7.3f} {likely:>11} {flight.updates:8,}  {_short(flight.policy, run.TUNE_DIR)}"
         )
 
 
-def _short(policy: str) -> str:
+def _short(policy: str, tune_dir: str) -> str:
     """The run and the checkpoint; where it lies in full is in --json."""
     path = Path(policy)
-    tune = next((parent for parent in path.parents if parent.name == TUNE_DIR), None)
+    tune = next((parent for parent in path.parents if parent.name == tune_dir), None)
     return f"{tune.parent.name}/{path.parent.name}" if tune else f"{path.parent.name}/{path.name}"
