@@ -273,6 +273,7 @@ class Campaign:
             self.schedule.enter_stage()
             self._identify_ahead()
             self._mind_knowledge()
+        if decision == "advance":
             self.knowledge.begun(self.machine.index)
         return decision
 

@@ -77,14 +77,14 @@ def preflight(
         likely = "–" if flight.likelihood is None else f"{flight.likelihood:.2f}"
         typer.echo(
             f"{place:5} {flight.success:.2f} [{low:.2f},{high:.2f}] {flight.worst_return:12.1f} {flight.stops:6.2f} "
-            f"{flight.limit_hits:7.3f} {likely:>11} {flight.updates:8,}  {_short(flight.policy)}"
+            f"{flight.limit_hits:7.3f} {likely:>11} {flight.updates:8,}  {_short(flight.policy, run.TUNE_DIR)}"
         )
 
 
-def _short(policy: str) -> str:
+def _short(policy: str, tune_dir: str) -> str:
     """The run and the checkpoint; where it lies in full is in --json."""
     from pipeline.run import TUNE_DIR
 
     path = Path(policy)
-    tune = next((parent for parent in path.parents if parent.name == TUNE_DIR), None)
+    tune = next((parent for parent in path.parents if parent.name == tune_dir), None)
     return f"{tune.parent.name}/{path.parent.name}" if tune else f"{path.parent.name}/{path.name}"
