@@ -18,7 +18,9 @@ SHIPPED = {"pendulum": Path(__file__).with_name("pendulum.yaml")}
 
 
 def identify(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, hover, push, or your own.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, hover, push, or your own.")
+    ],
     logs: Annotated[
         list[Path] | None,
         typer.Option(
