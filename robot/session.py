@@ -28,7 +28,7 @@ from robot.policy import Policy
 from robot.request import Desk
 from robot.rollout import Recording, rollout, succeeded
 from robot.safety import SafetyFilter, Workspace
-from robot.settings import MODES, Mode, RobotSettings
+from robot.settings import Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
 from robot.thrust_filter import ThrustFilter
@@ -284,7 +284,7 @@ class RobotSession(Moves):
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
+        return self._careful(asked)
 
     def _check(self, policy: Policy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""

@@ -47,7 +47,8 @@ def identify(
         typer.Option(
             "--routine",
             metavar="NAME",
-            help="With --robot, a simple test instead: torque_sweep, torque_pulse, step or free_swing.",
+            help="A simple test instead: with --robot torque_sweep, torque_pulse, step or free_swing; with --log drop, "
+            "of a body that was dropped or slid in view of a tracker.",
         ),
     ] = None,
     use: Annotated[
@@ -111,8 +112,15 @@ def identify(
     if use is not None and to_predict is not None:
         _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
         return
+    if routine == ["drop"] and logs:
+        from pipeline.identify.body_command import identify_body
+
+        identify_body(made, logs, columns or [], output, as_json)
+        return
     if routine and robot is None:
-        raise RobotError("routine: given without a robot to move; accepted with it is --robot RUN|CONFIG")
+        raise RobotError(
+            "routine: given without a robot to move; accepted with it is --robot RUN|CONFIG, or drop --log"
+        )
     by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
     if by_joint:
         if task not in SHIPPED or robot is not None:
