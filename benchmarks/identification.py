@@ -52,8 +52,8 @@ def _options() -> argparse.Namespace:
     )
     made.add_argument("--posterior", metavar="FILE", help="of --preflight (default: identifies the robot itself)")
     made.add_argument("--tasks", nargs="+", default=["cartpole", "pendulum"], help="default: cartpole pendulum")
-    made.add_argument("--recordings", type=int, default=2, help="of each robot (default 2)")
-    made.add_argument("--seconds", type=float, default=30.0, help="of each recording (default 30)")
+    made.add_argument("--recordings", type=int, default=3, help="of each robot (default 3)")
+    made.add_argument("--seconds", type=float, default=20.0, help="of each recording (default 20)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0])
     made.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY.PATH=VALUE", help="of each training"

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.gap import wilson
 from pipeline.run import TUNE_DIR
 
 MOST_EPISODES = 12  # of a run that are looked at
@@ -36,6 +35,7 @@ def preflight(
     met. Likelihood: how well the worlds a run trains on explain recordings of the robot, in nats a row.
     """
     from pipeline import run
+    from pipeline.gap import wilson
     from pipeline.identify import identified
     from pipeline.identify.task_command import showing
     from pipeline.preflight import Flight, distinct, fly, policies_of, training_likelihood

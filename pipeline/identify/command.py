@@ -18,9 +18,7 @@ SHIPPED = {"pendulum": Path(__file__).with_name("pendulum.yaml")}
 
 
 def identify(
-    task: Annotated[
-        str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, hover, push, or your own.")
-    ],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: a task by name, or your own.")],
     logs: Annotated[
         list[Path] | None,
         typer.Option(
