@@ -17,6 +17,7 @@ NOT_MODELLED = (
     "wind that changes within a window, and what else differs from one window to the next",
     "elasticity and play between motor and what it moves",
 )
+QUIET = 0.2  # of the noisiest channel of a group: one with less is not measured in the same way
 SOON = 3  # rows of a window in which an error is mostly that of the sensor
 
 
@@ -81,7 +82,8 @@ def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
         parameter = task.parameters[task.parameters.index(name)]
         if not isinstance(effect, GroupNoise) or parameter.default[1] <= parameter.default[0]:
             continue
-        logs = np.log(np.maximum(sd[parts[effect.group]][effect.chosen], 1e-9))
+        own = sd[parts[effect.group]][effect.chosen]
+        logs = np.log(np.maximum(own[own >= QUIET * own.max()], 1e-9))
         value = float(np.sqrt(np.mean(np.exp(2 * logs))))
         spread = float(np.sqrt(1.0 / len(fit.cut) + np.var(logs)))
         ends = value * np.exp(1.96 * spread * np.array([0.0, -1.0, 1.0]))
