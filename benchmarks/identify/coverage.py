@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import tell
+from benchmarks.identify import replayed
 from envs.registry import make_task
 from pipeline.config import load_experiment
 from pipeline.gap import wilson
 from pipeline.identify.design import design
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
 from pipeline.identify.posterior import to_dict
+from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.simulated import record
 from pipeline.identify.task_command import PROCESSES
 from pipeline.identify.unknowns import noise_of, unknowns
@@ -33,7 +35,14 @@ Rows = dict[str, tuple[float, float, float, float, float]]  # by parameter: trut
 
 
 def measure(tasks: list[str], robots: int, recordings: int, seconds: float) -> dict[str, Any]:
-    return {task: _task(task, robots, recordings, seconds) for task in tasks}
+    return {task: _any(task, robots, recordings, seconds) for task in tasks}
+
+
+def _any(name: str, robots: int, recordings: int, seconds: float) -> dict[str, Any]:
+    if not can_replay(make_task(name)):
+        return _task(name, robots, recordings, seconds)
+    report = replayed.coverage(name, robots, recordings * seconds)
+    return report | {"parameters": {parameter: _summary(np.array(v)) for parameter, v in report.pop("rows").items()}}
 
 
 def _task(name: str, robots: int, recordings: int, seconds: float) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class FitSettings:
     block_s: float = 0.5  # rows that are resampled together
     draws: int = 1000
     processes: int = 1
+    start: np.ndarray | None = None  # (d,) SI, where the search begins; None: the middle of the ranges
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def fit_task(
     logs = tuple(as_recorded_by(task, log) for log in logs)
     windows = cut(logs, settings.window_s)
     noise, x = _first_guess(logs), np.zeros(len(sought.free))
+    if settings.start is not None:
+        x = np.clip(sought.x(settings.start), *sought.bounds)
     with Crew(task, logs, windows, len(sought.free) + 1, settings.processes) as crew:
         problem = _Problem(crew, sought)
         tell(0.05, "first look")
