@@ -170,7 +170,7 @@ class Crew:
             self._others.append((process, ours))
         self._own = Filter(task, logs, parts[0], candidates)
         for (_, pipe), part in zip(self._others, parts[1:], strict=True):
-            _send(pipe, (task, list(logs), part, candidates))  # as arguments they would hang if the process had died
+            send(pipe, (task, list(logs), part, candidates))  # as arguments they would hang if the process had died
 
     def __enter__(self) -> Crew:
         return self
@@ -199,29 +199,38 @@ class Crew:
 
     def _all(self, jobs: list[_Job]) -> list[Any]:
         for (_, pipe), job in zip(self._others, jobs[1:], strict=True):
-            _send(pipe, job)
+            send(pipe, job)
         answers = [getattr(self._own, jobs[0].method)(*jobs[0].arguments)]
         for _, pipe in self._others:
-            try:
-                answer = pipe.recv()
-            except (EOFError, ConnectionError) as error:
-                raise RobotError(ENDED) from error
-            if isinstance(answer, BaseException):
-                raise answer
-            answers.append(answer)
+            answers.append(receive(pipe))
         return answers
 
 
-def _send(pipe: Connection, what: object) -> None:
+def send(pipe: Connection, what: object) -> None:
+    """To another process of a fit; raises RobotError if it ended."""
     try:
         pipe.send(what)
-    except (BrokenPipeError, ConnectionError) as error:
+    except ConnectionError as error:
         raise RobotError(ENDED) from error
+
+
+def receive(pipe: Connection) -> Any:
+    """The answer of another process of a fit; raises what it raised, or RobotError if it ended."""
+    try:
+        answer = pipe.recv()
+    except (EOFError, ConnectionError) as error:
+        raise RobotError(ENDED) from error
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 def _serve(pipe: Connection) -> None:
     """The other processes: one answer for each job, until the pipe is closed."""
-    own = Filter(*pipe.recv())
+    try:
+        own = Filter(*pipe.recv())
+    except EOFError:  # who asked is gone
+        return
     try:
         while True:
             job = pipe.recv()
