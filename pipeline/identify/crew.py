@@ -17,8 +17,13 @@ from envs.task import Task
 from pipeline.identify.kalman import Gains, Linear, Noise, sliding_spread, update
 from pipeline.identify.motors import Motors
 from pipeline.identify.recording import Windows
+from robot.interface import RobotError
 from robot.logs import Log
 
+ENDED = (
+    "identify: one of its processes ended before its work was done; accepted is enough memory, and in a script of your "
+    "own that the work begins under 'if __name__ == \"__main__\":'"
+)
 TURNING_SD, ROOT_3 = 3.0, 3**0.5  # a joint slower than so many sds of its velocity may be turning round
 
 
@@ -157,14 +162,15 @@ class Crew:
         parts = [windows.pick(np.arange(len(windows))[share]) for share in self._shares]
         self._others: list[tuple[Any, Connection]] = []
         context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
-        for part in parts[1:]:
+        for _ in parts[1:]:
             ours, theirs = context.Pipe()
-            arguments = (theirs, task, list(logs), part, candidates)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
             process.start()
             theirs.close()
             self._others.append((process, ours))
         self._own = Filter(task, logs, parts[0], candidates)
+        for (_, pipe), part in zip(self._others, parts[1:], strict=True):
+            send(pipe, (task, list(logs), part, candidates))  # as arguments they would hang if the process had died
 
     def __enter__(self) -> Crew:
         return self
@@ -193,19 +199,38 @@ class Crew:
 
     def _all(self, jobs: list[_Job]) -> list[Any]:
         for (_, pipe), job in zip(self._others, jobs[1:], strict=True):
-            pipe.send(job)
+            send(pipe, job)
         answers = [getattr(self._own, jobs[0].method)(*jobs[0].arguments)]
         for _, pipe in self._others:
-            answer = pipe.recv()
-            if isinstance(answer, BaseException):
-                raise answer
-            answers.append(answer)
+            answers.append(receive(pipe))
         return answers
 
 
-def _serve(pipe: Connection, task: Task, logs: list[Log], windows: Windows, candidates: int) -> None:
+def send(pipe: Connection, what: object) -> None:
+    """To another process of a fit; raises RobotError if it ended."""
+    try:
+        pipe.send(what)
+    except ConnectionError as error:
+        raise RobotError(ENDED) from error
+
+
+def receive(pipe: Connection) -> Any:
+    """The answer of another process of a fit; raises what it raised, or RobotError if it ended."""
+    try:
+        answer = pipe.recv()
+    except (EOFError, ConnectionError) as error:
+        raise RobotError(ENDED) from error
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _serve(pipe: Connection) -> None:
     """The other processes: one answer for each job, until the pipe is closed."""
-    own = Filter(task, logs, windows, candidates)
+    try:
+        own = Filter(*pipe.recv())
+    except EOFError:  # who asked is gone
+        return
     try:
         while True:
             job = pipe.recv()

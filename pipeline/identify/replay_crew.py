@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from envs.task import Task
+from pipeline.identify.crew import receive, send
 from pipeline.identify.replay_recording import Cut
 from pipeline.identify.replay_worlds import AT_ONCE, Replay
 from robot.logs import Log
@@ -25,13 +26,15 @@ class ReplayCrew:
         parts = [cut.pick(slice(p, None, self.processes)) for p in range(self.processes)]
         self._others: list[tuple[Any, Connection]] = []
         context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
-        for part in parts[1:]:
+        for _ in parts[1:]:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, task, list(logs), part, worlds), daemon=True)
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
             process.start()
             theirs.close()
             self._others.append((process, ours))
         self._own = Replay(task, logs, parts[0], worlds)
+        for (_, pipe), part in zip(self._others, parts[1:], strict=True):
+            send(pipe, (task, list(logs), part, worlds))  # as arguments they would hang if the process had died
 
     def __enter__(self) -> ReplayCrew:
         return self
@@ -49,21 +52,21 @@ class ReplayCrew:
         mine = [np.flatnonzero(which % self.processes == p) for p in range(self.processes)]
         jobs = [(values, shift[:, rows], which[rows] // self.processes) for rows in mine]
         for (_, pipe), job in zip(self._others, jobs[1:], strict=True):
-            pipe.send(job)
+            send(pipe, job)
         found = [self._own.predict(*jobs[0])]
         for _, pipe in self._others:
-            answer = pipe.recv()
-            if isinstance(answer, BaseException):
-                raise answer
-            found.append(answer)
+            found.append(receive(pipe))
         out = np.empty((len(values), len(which), *found[0].shape[2:]))
         for rows, part in zip(mine, found, strict=True):
             out[:, rows] = part
         return out
 
 
-def _serve(pipe: Connection, task: Task, logs: list[Log], cut: Cut, worlds: int) -> None:
-    replay = Replay(task, logs, cut, worlds)
+def _serve(pipe: Connection) -> None:
+    try:
+        replay = Replay(*pipe.recv())
+    except EOFError:  # who asked is gone
+        return
     try:
         while True:
             job = pipe.recv()

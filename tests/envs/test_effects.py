@@ -176,3 +176,14 @@ def test_measuring_some_rows_equals_measuring_all(effect):
     part = effect.apply(State(true.joint_position[rows], true.joint_velocity[rows]), noise[rows], rows)
     assert np.array_equal(part.joint_position, whole.joint_position[rows])
     assert np.array_equal(part.joint_velocity, whole.joint_velocity[rows])
+
+
+def test_a_lag_of_a_whole_recording_at_once_is_that_of_its_steps():
+    steps, taus = 300, [0.0, 4.0, 40.0]
+    given = commands(steps, len(taus), width=2)
+    expected = run(bound(Lag("p"), taus, width=2), given).transpose(1, 0, 2)
+    whole = Lag("p")
+    whole.bind(len(taus), 2, steps * SUBSTEPS, steps * PERIOD_S)
+    whole.reset(np.ones(len(taus), bool), {"p": np.array(taus)})
+    found = whole.apply(np.repeat(given.transpose(1, 0, 2), SUBSTEPS, axis=1), None)
+    np.testing.assert_allclose(found, expected, atol=1e-9)

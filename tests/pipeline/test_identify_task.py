@@ -152,8 +152,9 @@ def test_several_processes_find_what_one_does():
             linear = crew.linearise(around[0], noise, every=2)
             answers.append((linear.transition, crew.innovations(around, gains(linear, noise), every=2)))
     assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
-    with pytest.raises(KeyError), Crew(TASK, logs, windows, 2, 2) as crew:
-        raise KeyError
+    with pytest.raises(RobotError, match="ended before its work was done"), Crew(TASK, logs, windows, 2, 2) as crew:
+        crew._others[0][0].kill()
+        crew.linearise(around[0], noise)
 
 
 def test_the_noise_that_is_found_makes_innovations_independent_of_size_one(found):
