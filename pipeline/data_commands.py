@@ -21,7 +21,7 @@ RUN = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, s
 
 
 def import_log(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A recording with a header line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording: CSV with a header line, or Parquet.")],
     columns: MAP = None,
     output: Annotated[
         Path | None,

@@ -79,14 +79,14 @@ def record(tracker: Tracker, seconds: float, body: int, source: str) -> BodyLog:
 
 def tidy(time_s: np.ndarray, position_m: np.ndarray, source: str, lines: np.ndarray | None = None) -> BodyLog:
     """Without rows that cannot be used, and the longest stretch without a gap; both are told in `problems`."""
-    lines = np.arange(len(time_s)) if lines is None else lines
+    line = np.arange(len(time_s)) if lines is None else lines
     problems = []
 
     def leave_out(bad: np.ndarray, tail: str) -> None:
-        nonlocal time_s, position_m, lines
+        nonlocal time_s, position_m, line
         if bad.any():
-            problems.append(f"{source}: {bad.sum()} row{'s' if bad.sum() > 1 else ''} ({spans(lines[bad])}) {tail}")
-            time_s, position_m, lines = time_s[~bad], position_m[~bad], lines[~bad]
+            problems.append(f"{source}: {bad.sum()} row{'s' if bad.sum() > 1 else ''} ({spans(line[bad])}) {tail}")
+            time_s, position_m, line = time_s[~bad], position_m[~bad], line[~bad]
 
     leave_out(~(np.isfinite(time_s) & np.isfinite(position_m).all(1)), "are not finite and are left out")
     leave_out(np.diff(time_s, prepend=-np.inf) == 0, "repeat the time before them and are left out")

@@ -68,7 +68,7 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
 
     `lines` (t,) are the file's line numbers, for the sentences. Raises RobotError where nothing is left.
     """
-    lines = np.arange(len(log)) if lines is None else lines
+    line = np.arange(len(log)) if lines is None else lines
     problems = list(log.problems)
     values = {"time": log.time_s[:, None], "position": log.position, "velocity": log.velocity, "effort": log.effort}
     good = np.ones(len(log), bool)
@@ -76,7 +76,7 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     for name, value in values.items():
         bad = ~np.isfinite(value).all(1)
         if bad.any():
-            problems.append(_problem("not finite", lines[bad], f"{{have}} no finite {name} and {{are}} left out", log))
+            problems.append(_problem("not finite", line[bad], f"{{have}} no finite {name} and {{are}} left out", log))
         good &= ~bad
     if good.sum() < 2:
         why = f", and {', '.join(never)} never {'is' if len(never) == 1 else 'are'}" if never else ""
@@ -87,7 +87,7 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     def leave_out(kind: str, bad: np.ndarray, tail: str) -> None:
         nonlocal log, rows
         if bad.any():
-            problems.append(_problem(kind, lines[rows[bad]], f"{tail} and {{are}} left out", log))
+            problems.append(_problem(kind, line[rows[bad]], f"{tail} and {{are}} left out", log))
             log, rows = _rows(log, ~bad), rows[~bad]
 
     leave_out("clock", np.diff(log.time_s, prepend=-np.inf) == 0, "{repeat} the time before")
@@ -96,10 +96,10 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     leave_out("spike", spikes(log.time_s, log.position, log.velocity), "{have} a position far off those around")
     added = turns(log.time_s, log.position, log.velocity)
     if (jumps := np.diff(added, axis=0).any(1)).any():
-        problems.append(_problem("turn", lines[rows[1:][jumps]], "{jump} by a whole turn, which is taken out", log))
+        problems.append(_problem("turn", line[rows[1:][jumps]], "{jump} by a whole turn, which is taken out", log))
         log = replace(log, position=log.position + added)
     dropped = np.diff(rows) > 1
-    lines = lines[rows]
+    line = line[rows]
     steps = np.diff(log.time_s)
     if len(log) < 2 or not (steps > 0).any():
         raise RobotError(f"{log.source}: time never rises from one row to the next; accepted are times in order")
@@ -108,11 +108,11 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     gap = (steps > GAP * period) & ~back
     if back.any():
         tail = "{go} back in time; the recording is cut there"
-        problems.append(_problem("clock", lines[1:][back], tail, log))
+        problems.append(_problem("clock", line[1:][back], tail, log))
     if gap.any():
         longest = float(steps[gap].max())
         tail = f"{{follow}} a gap of up to {longest:.3g} s (rows are {period:.3g} s apart); the recording is cut there"
-        problems.append(_problem("gap", lines[1:][gap], tail, log))
+        problems.append(_problem("gap", line[1:][gap], tail, log))
     cut = back | gap | (dropped & (steps > 1.5 * period))
     piece = np.concatenate([[0], np.cumsum(cut)])
     log = replace(log, piece=piece, problems=tuple(problems))

@@ -1,5 +1,8 @@
 """Dropped and slid bodies: restitution and friction are found, in both engines, and other motions are refused."""
 
+# The engine makes its names at run time.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import mujoco
