@@ -103,5 +103,5 @@ class Recorder:
         if self._task.scene.motors_take == "velocity":
             driven = [self._task.joints.index(name) for name in log.motors] if effort.shape[1] else []
             told = effort[:-1, driven].astype(float)
-            log = replace(log, command=log.effort, effort=told, motors=log.motors if driven else ())
+            log = replace(log, command=log.effort, effort=told)
         return clean(log)

@@ -80,6 +80,8 @@ def parse_map(entries: tuple[str, ...] | list[str]) -> list[Column]:
     if twice := next((key for key in seen if seen.count(key) > 1), None):
         raise RobotError(f"map: {twice[0]} of {twice[1]} is named twice; accepted is one column for each")
     joints = {name: {c.joint for c in columns if c.name == name} for name in UNITS}
+    if joints["effort"] and joints["command"] not in (set(), joints["effort"]):
+        raise RobotError("map: torques and commands are of different joints; accepted are the same joints for both")
     if joints["position"] != joints["velocity"] or not joints["effort"] | joints["command"] <= joints["position"]:
         raise RobotError("map: the joints differ; accepted is a position and a velocity for each joint with a torque")
     if len([c for c in columns if c.name == "time"]) != 1:
@@ -150,7 +152,8 @@ def _from_csv(source: str, data: bytes, columns: list[Column]) -> Log:
     table = np.array(rows) * [c.factor for c in columns]
     names = [c.name for c in columns]
     joints = tuple(c.joint for c in columns if c.name == "position")
-    motors = tuple(c.joint for c in columns if c.name == "effort")
+    sent = tuple(c.joint for c in columns if c.name == "command")
+    motors = tuple(c.joint for c in columns if c.name == "effort") or sent
     velocity = [next(i for i, c in enumerate(columns) if (c.name, c.joint) == ("velocity", j)) for j in joints]
     log = Log(
         time_s=table[:, names.index("time")],
@@ -161,6 +164,9 @@ def _from_csv(source: str, data: bytes, columns: list[Column]) -> Log:
         motors=motors,
         units={f"{c.name}.{c.joint}" if c.name != "time" else "time": c.unit for c in columns},
         source=source,
+        command=table[:, [columns.index(c) for m in motors for c in columns if (c.name, c.joint) == ("command", m)]]
+        if sent
+        else np.zeros((0, 0)),
     )
     return clean(log, np.array(lines))
 
@@ -180,8 +186,8 @@ def _from_parquet(path: Path, data: bytes) -> Log:
         more = [name for name in ("command",) if name in schema.names]
         table = pq.read_table(pa.BufferReader(data), columns=[*SCHEMA.names, *more])
         about = json.loads(table.schema.metadata[b"log"])
-        size = {"position": len(about["joints"]), "velocity": len(about["joints"]), "effort": len(about["motors"])}
-        q, v, u = (np.array(table.column(name).to_pylist(), float).reshape(len(table), n) for name, n in size.items())
+        names = ("position", "velocity", "effort")
+        q, v, u = (np.array(table.column(name).to_pylist(), float).reshape(len(table), -1) for name in names)
         sent = np.array(table.column("command").to_pylist(), float) if more else np.zeros((0, 0))
         return Log(
             time_s=table.column("time_s").to_numpy().astype(float),

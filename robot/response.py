@@ -262,7 +262,8 @@ class _Problem:
         free = (x > self._low + 1e-6) & (x < self._high - 1e-6)
         whole = np.einsum("bk,bu,kuij->bij", weights, joints, information, optimize=True)[:, free][:, :, free]
         whole += np.diag(1e-6 * np.diag(information.sum((0, 1)))[free] + 1e-12)
-        factor = np.hypot(widening(count), widening(self._u) if self._u > 1 else 0.0) / (1.0 if self._u == 1 else 2**0.5)
+        factors = [widening(count)] if self._u == 1 else [widening(count), widening(self._u)]
+        factor = np.sqrt(np.mean(np.square(factors)))
         pulls = np.einsum("bk,bu,kui->bi", weights, joints, pull, optimize=True)[:, free]
         steps = -factor * np.linalg.solve(whole, pulls[..., None])[..., 0]
         least, most = self._low[free] - x[free], self._high[free] - x[free]

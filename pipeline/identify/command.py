@@ -27,10 +27,13 @@ def identify(
         str | None,
         typer.Option("--robot", metavar="RUN|CONFIG", help="Move the robot of a run or configuration, and record it."),
     ] = None,
-    recordings: Annotated[int, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many.")] = 3,
+    recordings: Annotated[
+        int | None, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many (3; of an arm 1).")
+    ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is.")
-    ] = 20.0,
+        float | None,
+        typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is (20; of an arm 30)."),
+    ] = None,
     routine: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +97,9 @@ def identify(
         return
     if routine and robot is None:
         raise RobotError("routine: given without a robot to move; accepted with it is --robot RUN|CONFIG")
+    if made.scene.motors_take == "velocity":
+        _arm(made, logs or [], robot, routine, model, recordings, seconds, entries, fixed, more, seed, output, as_json)
+        return
     by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
     if by_joint:
         if task not in SHIPPED or robot is not None:
@@ -111,10 +117,43 @@ def identify(
         if routine:
             task_command.run_routines(made, robot, routine, seed, folder, as_json)
             return
-        found = task_command.record_on(made, robot, settings, recordings, seconds, seed, folder)
+        found = task_command.record_on(made, robot, settings, recordings or 3, seconds or 20.0, seed, folder)
     else:
         found = [read_log(file, entries) for file in logs or []]
     task_command.fit_files(made, found, settings, seed, output, as_json)
+
+
+def _arm(
+    task: Task,
+    files: list[Path],
+    robot: str | None,
+    routine: list[str] | None,
+    model: str | None,
+    recordings: int | None,
+    seconds: float | None,
+    entries: list[str],
+    fixed: dict[str, float],
+    extra: tuple[str, ...],
+    seed: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """An arm whose joints take velocities: from its torques, and from commanded against measured velocities."""
+    from pipeline.identify import arm_command
+    from pipeline.identify.arm_fit import ArmSettings
+    from robot.interface import RobotError
+    from robot.log_files import read_log
+
+    if routine or model:
+        what = "routine" if routine else "model"
+        raise RobotError(f"{what}: given for {task.name}, whose arm takes velocities; accepted is to leave it out")
+    if robot is not None:
+        folder = output.parent / f"{output.stem}_recordings"
+        number, length = recordings or arm_command.RECORDINGS, seconds or arm_command.SECONDS
+        found = arm_command.record_on(task, robot, number, length, seed, folder)
+    else:
+        found = [read_log(file, entries) for file in files]
+    arm_command.fit_files(task, found, ArmSettings(fixed, extra), seed, output, as_json)
 
 
 def _judge(
