@@ -2,6 +2,7 @@
 
 --coverage N   N synthetic robots with drawn parameters: how often the 95 % intervals hold the truth
 --twin         recordings of the twin, judged by its hidden file, which only this program reads
+--arms N       N arms like the twin's with other hidden values: errors, and how often the intervals hold the truth
 --train        trained from identified ranges, from wide ones, from neither, in stages: success on the twin, and cost
 --preflight    does the ranking of `sim2real preflight` agree with the twin's
 """
@@ -13,22 +14,26 @@ import sys
 from typing import Any
 
 from benchmarks.common import machine, machine_line, parser, print_json, tables
-from benchmarks.identify import coverage, preflight, train, twin
+from benchmarks.identify import arm, coverage, preflight, train, twin
 
 
 def main() -> int:
     options = _options()
     described, report = machine(), {}
     if options.coverage:
-        report["coverage"] = coverage.measure(options.tasks, options.coverage, options.recordings, options.seconds)
+        tasks = options.tasks or ["cartpole", "pendulum"]
+        report["coverage"] = coverage.measure(tasks, options.coverage, options.recordings, options.seconds)
     if options.twin:
-        report["twin"] = twin.measure(options.tasks, options.recordings, options.seconds, options.seeds)
+        tasks = options.tasks or ["cartpole", "pendulum", "reach"]
+        report["twin"] = twin.measure(tasks, options.recordings, options.seconds, options.seeds)
+    if options.arms:
+        report["arms"] = arm.measure_many("reach", options.arms, options.seconds, options.seeds[0])
     if options.train:
         report["train"] = train.measure(options.seeds, options.overrides)
     if options.preflight:
         report["preflight"] = preflight.measure(options.preflight)
     if not report:
-        print("nothing asked for; accepted are --coverage N, --twin, --train and --preflight RUNS", file=sys.stderr)
+        print("nothing asked for; accepted are --coverage N, --twin, --arms N, --train and --preflight RUNS", file=sys.stderr)
         return 2
     if options.json:
         print_json({"machine": described, **report})
@@ -43,9 +48,10 @@ def _options() -> argparse.Namespace:
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.add_argument("--coverage", type=int, default=0, metavar="N", help="synthetic robots (0: none)")
     made.add_argument("--twin", action="store_true")
+    made.add_argument("--arms", type=int, default=0, metavar="N", help="arms with other hidden values (0: none)")
     made.add_argument("--train", action="store_true")
     made.add_argument("--preflight", metavar="RUNS", help="a folder of run folders with checkpoints to rank")
-    made.add_argument("--tasks", nargs="+", default=["cartpole", "pendulum"], help="default: cartpole pendulum")
+    made.add_argument("--tasks", nargs="+", help="default: cartpole pendulum, and for --twin reach")
     made.add_argument("--recordings", type=int, default=2, help="of each robot (default 2)")
     made.add_argument("--seconds", type=float, default=30.0, help="of each recording (default 30)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -59,6 +65,7 @@ def _show(report: dict[str, Any]) -> None:
     for name, show in (
         ("coverage", coverage.show),
         ("twin", twin.show),
+        ("arms", arm.show),
         ("train", train.show),
         ("preflight", preflight.show),
     ):

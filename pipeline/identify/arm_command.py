@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from envs.task import Task
+from pipeline.config import Experiment
 from pipeline.identify import arm_result, identified
 from pipeline.identify.arm_design import design
 from pipeline.identify.arm_fit import ArmFit, ArmSettings, fit_arm
@@ -25,11 +26,24 @@ RECORDINGS, SECONDS = 1, 30.0
 
 
 def record_on(task: Task, where: str, recordings: int, seconds: float, seed: int, folder: Path) -> list[Log]:
-    """Move the arm of a run or configuration so that its parameters show; each recording is kept in `folder`.
+    """Move the arm of a run or configuration so that its parameters show; each recording is kept in `folder`."""
+    experiment, robot_dir = experiment_of(where, task)
+    return record(experiment, task, recordings, seconds, seed, folder, robot_dir)
+
+
+def record(
+    experiment: Experiment,
+    task: Task,
+    recordings: int,
+    seconds: float,
+    seed: int,
+    folder: Path,
+    robot_dir: Path | None = None,
+) -> list[Log]:
+    """Recordings of the arm of an experiment, booked in `robot_dir` (None: `folder`).
 
     Commands and readings come more often than the task's. Ctrl-C holds the robot; what was recorded is kept.
     """
-    experiment, robot_dir = experiment_of(where, task)
     quick, start = polled(task), centre_of(task)
     with showing("choosing motions") as tell:
         motions = design(task, experiment.robot, recordings, seconds, seed, lambda s: tell(s, "choosing"))
