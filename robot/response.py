@@ -78,7 +78,7 @@ def fit_response(
     forced = all(track.effort is not None for track in tracks)
     kind = _Forced if forced else _Following
     problem = _Problem([kind(track, moved) for track in tracks], noise[moved])
-    x = problem.solve(STARTS)
+    x = problem.solve(STARTS, rough=True)
     problem.sd = problem.rms(x)  # what moves a joint besides commands differs from joint to joint
     x = problem.solve([tuple(x[:2])], x)
     blocks = number_blocks([track.time_s for track in tracks], block_s)
@@ -205,7 +205,9 @@ class _Problem:
         self._step = np.array([1e-4, 1e-4, 1e-4, 1e-3, *step])
         self._start = np.array([1.0, 1.0, *start])  # from the gain on
 
-    def solve(self, starts: Sequence[tuple[float, ...]], x: np.ndarray | None = None) -> np.ndarray:
+    def solve(
+        self, starts: Sequence[tuple[float, ...]], x: np.ndarray | None = None, rough: bool = False
+    ) -> np.ndarray:
         """The best of what is found from several pairs of delay and lag: the cost is flat along their sum."""
         best = None
         for delay, lag in starts:
@@ -219,7 +221,7 @@ class _Problem:
                 loss="soft_l1",
                 f_scale=OUTLIER,
                 max_nfev=40,
-                ftol=1e-9,
+                ftol=1e-5 if rough else 1e-9,
             )
             if best is None or found.cost < best.cost:
                 best = found
