@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.inverse_dynamics import ArmDynamics
 from envs.task import Task
+from pipeline.identify.arm_torques import SLOW_RAD_S
 from robot.arm_excitation import FourierMotion, centre_of
 from robot.interface import RobotError
 from robot.settings import JointLimits, RobotSettings
@@ -20,12 +21,13 @@ from robot.velocity_filter import VelocityFilter
 
 CANDIDATES, MUTANTS = 40, 60
 FREQUENCIES = 16
-HIGHEST_HZ = 2.0  # above it a joint's controller hides the motor's lag
-LOOK_HZ = 12.0  # of the grid on which a motion is looked at
+HIGHEST_HZ = 2.0
+QUICK_HZ = (3.1, 4.3)  # beside it, what tells a lag from a delay,
+QUICK_RAD_S, QUICK_SHARE = 0.06, 0.4  # each with this amplitude, and no more than such a share of the acceleration
+LOOK_HZ = 14.0  # of the grid on which a motion is looked at
 SHARE = 0.85  # of what the limits allow
 FARTHEST_RAD = 0.9  # from the centre: the arm should not meet itself
 MARGIN_M = 0.015  # of the workspace
-SLOW_RAD_S = 0.02  # below it the sign of a velocity says nothing
 NOISE_SHARE = 0.005  # of the greatest torque, assumed noise of its reading
 
 
@@ -51,7 +53,7 @@ def design(
             drawn = space.draw(random) if n < CANDIDATES or best is None else space.mutant(best, random)
             motion = space.fitted(drawn)
             if motion is not None:
-                more = total + information(dynamics, motion, noise, seconds)
+                more = total + information(dynamics, space.whole(motion), noise, seconds)
                 if (worth := float(np.linalg.slogdet(more)[1])) > value:
                     best, value, found = motion, worth, more
             told((k + (n + 1) / (CANDIDATES + MUTANTS)) / recordings)
@@ -60,7 +62,7 @@ def design(
                 f"robot.workspace: the arm cannot move around {np.round(space.centre, 2).tolist()} inside its limits; "
                 "accepted is a workspace that holds the middle of the task's starting states with some room"
             )
-        chosen.append(best)
+        chosen.append(space.whole(best))
         total = found
     return chosen
 
@@ -70,11 +72,11 @@ def information(dynamics: ArmDynamics, motion: FourierMotion, noise: np.ndarray,
     time_s = np.arange(0.0, seconds, 1.0 / LOOK_HZ)
     q, v, a = motion.at(time_s)
     mass = dynamics.torques(q, v, a).sum(0)
-    sign = np.tanh(v / SLOW_RAD_S)
+    known = np.abs(v) > SLOW_RAD_S  # the fit leaves out the other rows
     size = 1 + 4 * q.shape[1]
     out = np.zeros((size, size))
     for j in range(q.shape[1]):
-        own = np.stack([mass[:, j], a[:, j], v[:, j], sign[:, j], np.ones(len(q))], 1) / noise[j]
+        own = np.stack([mass[:, j], a[:, j], v[:, j], np.sign(v[:, j]), np.ones(len(q))], 1)[known[:, j]] / noise[j]
         where = np.array([0, *range(1 + 4 * j, 5 + 4 * j)])
         out[np.ix_(where, where)] += own.T @ own
     return out
@@ -101,6 +103,14 @@ class _Room:
         base = 1.0 / seconds
         steps = np.unique(np.round(np.geomspace(2, max(HIGHEST_HZ / base, 4), FREQUENCIES)))
         self._frequency = steps * base
+        self._quick = np.round(np.array(QUICK_HZ) / base) * base
+        nothing = np.zeros((len(motors), len(steps)))
+        still = FourierMotion(self._frequency, nothing, nothing, self._rows, self.centre)
+        most = QUICK_SHARE * self._hardest / (2 * np.pi * self._quick.sum())
+        for share in (1.0, 0.5, 0.25, 0.0):  # less where there is no room
+            self._beat = np.minimum(QUICK_RAD_S, most) * share
+            if self._fits(still, np.ones(len(motors))):
+                break
 
     def draw(self, random: np.random.Generator) -> FourierMotion:
         """As fast as each joint may, some slower than others."""
@@ -134,8 +144,15 @@ class _Room:
                 scale = more
         return self._scaled(motion, scale)
 
+    def whole(self, motion: FourierMotion) -> FourierMotion:
+        """With the quick lines beside it, from rest as well, one joint against the next."""
+        size = self._beat * (-1.0) ** np.arange(len(self.centre))
+        cosine = np.concatenate([motion.cosine, np.stack([size, -size], 1)], axis=1)
+        sine = np.concatenate([motion.sine, np.zeros((len(size), 2))], axis=1)
+        return FourierMotion(np.concatenate([self._frequency, self._quick]), sine, cosine, self._rows, self.centre)
+
     def _fits(self, motion: FourierMotion, scale: np.ndarray) -> bool:
-        q, v, a = self._scaled(motion, scale).at(self._time)
+        q, v, a = self.whole(self._scaled(motion, scale)).at(self._time)
         if (np.abs(v) > self._fastest).any() or (np.abs(a) > self._hardest).any():
             return False
         ahead = q + v * VelocityFilter.LOOKAHEAD_S
