@@ -33,7 +33,10 @@ def main() -> int:
     if options.preflight:
         report["preflight"] = preflight.measure(options.preflight)
     if not report:
-        print("nothing asked for; accepted are --coverage N, --twin, --arms N, --train and --preflight RUNS", file=sys.stderr)
+        print(
+            "nothing asked for; accepted are --coverage N, --twin, --arms N, --train and --preflight RUNS",
+            file=sys.stderr,
+        )
         return 2
     if options.json:
         print_json({"machine": described, **report})

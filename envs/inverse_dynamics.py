@@ -60,7 +60,7 @@ class ArmDynamics:
         return tuple(self._carried)
 
     def torques(self, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, gravity_m_s2: float = 9.81) -> np.ndarray:
-        """(l, n, k) N m that each of `links`, with what is fixed to it, asks of the joints; (n, k) rad, rad/s, rad/s^2."""
+        """(l, n, k) N m that each of `links`, with what is fixed to it, asks of the joints in (n, k) motions, SI."""
         frames = self._chain.joint_frames(q)  # (k, n, 4, 4)
         axis, place = frames[..., :3, 2], frames[..., :3, 3]
         spin, turn, pull = self._motion(axis, place, dq, ddq, gravity_m_s2)

@@ -104,7 +104,9 @@ def latency(
         Path | None, typer.Option("--write", metavar="FILE", help="Write the ranges as YAML for a configuration.")
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=4, help="Steps, either way.")] = 24,
-    effort: Annotated[float, typer.Option("--effort", min=0.05, max=1.0, help="Share of the effort or velocity limit.")] = 0.8,
+    effort: Annotated[
+        float, typer.Option("--effort", min=0.05, max=1.0, help="Share of the effort or velocity limit.")
+    ] = 0.8,
 ) -> None:
     """Measure from command to response by steps, and offer it as ranges of action.delay_ms and lag_ms."""
     from pipeline import run

@@ -3,9 +3,9 @@
 A command holds until the next, passes a delay of any length, a gain and a first-order lag; what comes out, r, is what a
 joint's controller is to follow. Most are proportional and integral in velocity, torque = (c + k / s) (r - q'), so that
 q' = r - s / (c s + k) torque. Where the torque is measured that is used as it stands: inertia and friction, which would
-be taken for lateness, are then in the torque. Where it is not, a joint follows as a mass between spring and damper does,
-q' = (b s + w^2) / (s^2 + b s + w^2) r. Uncertainty comes from resampling blocks of rows, and joints: where they disagree,
-the model is not the robot's.
+be taken for lateness, are then in the torque. Where it is not, a joint follows as a mass between spring and damper
+does, q' = (b s + w^2) / (s^2 + b s + w^2) r. Uncertainty comes from resampling blocks of rows, and joints: where these
+disagree, the model is not the robot's.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class _Problem:
         return self._white(x).ravel()
 
     def slope(self, x: np.ndarray) -> np.ndarray:
-        """(rows u, SHARED + 2 u) by differences; a joint's own parameters touch no other joint, and are moved together."""
+        """(rows u, SHARED + 2 u) by differences; what is a joint's own touches no other joint, and is moved together."""
         u = self._u
         step = np.where(x + self._step < self._high, self._step, -self._step)
         base = self._white(x)

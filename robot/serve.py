@@ -31,8 +31,8 @@ def serve_twin(
 
     `ready` is called once with {port, technician, mode}, which are what a configuration puts under
     robot.port, robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed
-    at the end). In lockstep a command lasts 1 / `control_hz` s (None: as the task has it). Raises RobotError when no twin knows the task, the hidden file is refused or the directory cannot be
-    used.
+    at the end). In lockstep a command lasts 1 / `control_hz` s (None: as the task has it). Raises RobotError when no
+    twin knows the task, the hidden file is refused or the directory cannot be used.
     """
     from robot.twin.hidden import load
     from robot.twin.rigs import find_rig

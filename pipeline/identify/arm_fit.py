@@ -90,7 +90,11 @@ def as_recorded_by(task: Task, log: Log) -> Log:
 
 
 def fit_arm(
-    task: Task, logs: Sequence[Log], settings: ArmSettings | None = None, seed: int = 0, progress: Progress | None = None
+    task: Task,
+    logs: Sequence[Log],
+    settings: ArmSettings | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> ArmFit:
     """The parameters of an arm's task from recordings; raises RobotError where nothing can be told."""
     settings, tell = settings or ArmSettings(), progress or (lambda share, words: None)
@@ -102,7 +106,7 @@ def fit_arm(
     times = tuple(log.time_s[rows] - log.time_s[rows.start] for log, rows in parts)
     if (seconds := float(sum(t[-1] for t in times))) < LEAST_S:
         raise RobotError(
-            f"{', '.join(log.source for log in logs)}: {seconds:.2g} s in pieces of at least {SHORTEST_S:g} s are left, "
+            f"{', '.join(log.source for log in logs)}: {seconds:.2g} s in pieces of {SHORTEST_S:g} s or more are left, "
             f"and at least {LEAST_S:g} s are needed: record a longer stretch without interruptions"
         )
     tell(0.05, "smoothing")
@@ -133,7 +137,9 @@ def fit_arm(
         response = fit_response(tracks, weights, random, BLOCK_S)
     found = {**known.from_torques(torque, random), **known.from_response(response)}
     if not found:
-        raise RobotError("fix: every parameter that these recordings tell is given; accepted is to leave one to be found")
+        raise RobotError(
+            "fix: every parameter that these recordings tell is given; accepted is to leave one to be found"
+        )
     tell(1.0, "done")
     space = task.parameters
     free = tuple(name for name in space.names if name in found)

@@ -1,4 +1,4 @@
-"""What an arm's joints did, out of noisy encoders: smooth positions, velocities, accelerations, and torques beside them.
+"""What an arm's joints did, out of noisy encoders: smooth positions, velocities and accelerations.
 
 A spline through each joint's positions and velocities at once, weighted by their noise, and differentiated. It bends
 slowly against the noise and quickly against the motion, so that what noise is left in the accelerations hardly bends a

@@ -89,8 +89,8 @@ def not_told(fit: ArmFit) -> list[str]:
         said.append(f"{name} was found outside what the simulation takes, {low:g} to {high:g}, and was put at that end")
     if fit.torque is None:
         said.append(
-            "masses and frictions: not told, because the robot gives no reading of its motors' torques; only delay, lag "
-            "and gain were fitted"
+            "masses and frictions: not told, because the robot gives no reading of its motors' torques; only delay, "
+            "lag and gain were fitted"
         )
     else:
         said.append(
@@ -98,8 +98,8 @@ def not_told(fit: ArmFit) -> list[str]:
             "a reading that is 3 % too high makes all of them 3 % too high, and only a known payload would show it"
         )
         said.append(
-            "Coulomb friction, motor inertia and offset of the joints are measured, not simulated: the simulated arm has "
-            "none, and its damping stands for viscous friction alone"
+            "Coulomb friction, motor inertia and offset of the joints are measured, not simulated: the simulated arm "
+            "has none, and its damping stands for viscous friction alone"
         )
         said += _loose(fit)
     if fit.response is None:
