@@ -7,6 +7,9 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from envs.kinematics import asset_path, urdf_text
 from envs.scene import Body, Rotors, Scene
@@ -35,6 +38,8 @@ def _import_quietly():
 
 p = _import_quietly()
 
+Seconds = TypeVar("Seconds", float, np.ndarray)
+
 
 @dataclass(frozen=True)
 class Handles:
@@ -60,13 +65,13 @@ def connect() -> int:
     return client
 
 
-def time_step_s(wanted_s: float, substeps: int) -> float:
+def time_step_s(wanted_s: Seconds, substeps: int) -> Seconds:
     """The time step to set so that an engine call makes exactly `substeps` physics steps.
 
     Bullet counts them by dividing times and carries the rest over to the next call, so the step must divide
     without rounding; this one does, and is within a picosecond a step.
     """
-    return wanted_s if substeps == 1 else substeps * round(wanted_s / substeps * 2**40) * 2.0**-40
+    return wanted_s if substeps == 1 else substeps * np.round(wanted_s / substeps * 2**40) * 2.0**-40
 
 
 def load(client: int, scene: Scene) -> Handles:
