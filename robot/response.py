@@ -232,7 +232,7 @@ class _Problem:
         return self._white(x).ravel()
 
     def slope(self, x: np.ndarray) -> np.ndarray:
-        """(rows u, SHARED + 2 u) by differences; what is a joint's own touches no other joint, and is moved together."""
+        """(rows u, SHARED + 2 u) by differences; what is a joint's own touches no other, and is moved together."""
         u = self._u
         step = np.where(x + self._step < self._high, self._step, -self._step)
         base = self._white(x)
