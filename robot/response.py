@@ -188,7 +188,7 @@ class _Forced(_Model):
             [1.0, (first - c) / (c + first)],
             self._effort[j] - share * self._gravity[j],
         )
-        return lfilter(*lagged, arrived) - yields
+        return np.asarray(lfilter(*lagged, arrived)) - np.asarray(yields)
 
 
 class _Problem:

@@ -15,9 +15,11 @@ from rich.table import Table
 
 import robot.twin
 from benchmarks.common import tell
-from benchmarks.identify import arm
+from benchmarks.identify import arm, replayed
+from envs.registry import make_task
 from pipeline.config import load_experiment
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
+from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.task_command import PROCESSES, record_on
 from pipeline.identify.unknowns import noise_of
 
@@ -27,14 +29,21 @@ WEIGHED = {"cartpole": "cart.mass_kg", "pendulum": "action.gain"}
 
 def measure(tasks: list[str], recordings: int, seconds: float, seeds: list[int]) -> list[dict[str, Any]]:
     """Of an arm one recording, whatever is asked."""
-    return [
-        arm.measure(task, seconds, seed) if arm.is_arm(task) else _one(task, recordings, seconds, seed)
-        for task in tasks
-        for seed in seeds
-    ]
+    return [measured for task in tasks for seed in seeds for measured in _ways(task, recordings, seconds, seed)]
+
+
+def _ways(name: str, recordings: int, seconds: float, seed: int) -> list[dict[str, Any]]:
+    """Of an arm its joints; of one that touches bodies, and of everything else, its world."""
+    found = [arm.measure(name, seconds, seed)] if arm.is_arm(name) else []
+    if not found or make_task(name).bodies:
+        found.append(_one(name, recordings, seconds, seed))
+    return found
 
 
 def _one(name: str, recordings: int, seconds: float, seed: int) -> dict[str, Any]:
+    if can_replay(make_task(name)):
+        hidden = yaml.safe_load((HIDDEN / f"{name}.yaml").read_text())
+        return replayed.on_twin(name, hidden, recordings * seconds, seed)
     truth = _truth(name)
     task, given = load_experiment(name).make_task(), WEIGHED[name]
     settings = FitSettings(fixed={given: truth[given]}, processes=PROCESSES)

@@ -40,7 +40,9 @@ def smooth(time_s: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> Mo
     knots = np.concatenate([[inner[0]] * DEGREE, inner, [inner[-1]] * DEGREE])
     design = [_derivative(time_s, knots, order) for order in range(3)]
     noise_q, noise_v = np.full(position.shape[1], 1e-3), np.full(position.shape[1], 1e-2)
-    free = len(time_s) / (len(time_s) - design[0].shape[1] / 2)  # each of two readings takes half of the unknowns
+    free = len(time_s) / (
+        len(time_s) - (len(knots) - DEGREE - 1) / 2
+    )  # each of two readings takes half of the unknowns
     out = np.empty((3, *position.shape))
     for _ in range(2):
         for j in range(position.shape[1]):
@@ -73,7 +75,7 @@ def _derivative(x: np.ndarray, knots: np.ndarray, order: int) -> csr_matrix:
     for _ in range(order):
         size = len(t) - degree - 1
         step = degree / (t[degree + 1 : degree + size] - t[1:size])
-        differ = diags([-step, step], [0, 1], shape=(size - 1, size))
+        differ = diags([-step, step], [0, 1], shape=(size - 1, size))  # pyright: ignore[reportArgumentType]
         matrix = differ if matrix is None else differ @ matrix
         t, degree = t[1:-1], degree - 1
     values = BSpline.design_matrix(np.clip(x, knots[0], knots[-1]), t, degree)

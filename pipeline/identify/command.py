@@ -18,10 +18,16 @@ SHIPPED = {"pendulum": Path(__file__).with_name("pendulum.yaml")}
 
 
 def identify(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, or your own.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, hover, push, or your own.")
+    ],
     logs: Annotated[
         list[Path] | None,
-        typer.Option("--log", metavar="FILE", help="A recording, CSV or Parquet; as often as you like."),
+        typer.Option(
+            "--log",
+            metavar="FILE",
+            help="A recording, CSV or Parquet; as often as you like. For what flies or has servos a run's folder, too.",
+        ),
     ] = None,
     robot: Annotated[
         str | None,
@@ -32,14 +38,20 @@ def identify(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is (20; of an arm 30)."),
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            min=2.0,
+            help="With --robot: how long each is (20; of an arm 30); episodes of that together.",
+        ),
     ] = None,
     routine: Annotated[
         list[str] | None,
         typer.Option(
             "--routine",
             metavar="NAME",
-            help="With --robot, a simple test instead: torque_sweep, torque_pulse, step or free_swing.",
+            help="A simple test instead: with --robot torque_sweep, torque_pulse, step or free_swing; with --log drop, "
+            "of a body that was dropped or slid in view of a tracker.",
         ),
     ] = None,
     use: Annotated[
@@ -61,10 +73,11 @@ def identify(
         typer.Option("--extra", metavar="NAME", help="Fit a parameter too that is left alone otherwise."),
     ] = None,
     model: Annotated[
-        Literal["world", "joint"] | None,
+        Literal["world", "joint", "arm"] | None,
         typer.Option(
-            help="What is fitted: the task's simulated world, to what was commanded; or the equation of one driven "
-            "joint, to measured torques (default for pendulum with --log)."
+            help="What is fitted: the task's simulated world, to what was commanded; the equation of one driven "
+            "joint, to measured torques (default for pendulum with --log); or an arm's joints, to torques and "
+            "velocities (default for reach, and for recordings of joint velocities)."
         ),
     ] = None,
     columns: MAP = None,
@@ -92,14 +105,29 @@ def identify(
         )
     entries = columns or list(DEFAULT_MAP)
     fixed, more = _fixed(fix or []), tuple(extra or ())
+    from pipeline.identify.replay_recording import can_replay
+
+    if use is None and _by_torques(made, logs or [], entries, model):
+        _arm(made, logs or [], robot, routine, recordings, seconds, entries, fixed, more, seed, output, as_json)
+        return
+    if can_replay(made):
+        asked_s = None if recordings is None and seconds is None else (recordings or 3) * (seconds or 20.0)
+        refusals = (routine or [], use, model)
+        _replay(made, logs or [], robot, asked_s, refusals, (fixed, more), seed, output, as_json)
+        return
+    recordings, seconds = recordings or 3, seconds or 20.0
     if use is not None and to_predict is not None:
         _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
         return
-    if routine and robot is None:
-        raise RobotError("routine: given without a robot to move; accepted with it is --robot RUN|CONFIG")
-    if made.scene.motors_take == "velocity":
-        _arm(made, logs or [], robot, routine, model, recordings, seconds, entries, fixed, more, seed, output, as_json)
+    if routine == ["drop"] and logs:
+        from pipeline.identify.body_command import identify_body
+
+        identify_body(made, logs, columns or [], output, as_json)
         return
+    if routine and robot is None:
+        raise RobotError(
+            "routine: given without a robot to move; accepted with it is --robot RUN|CONFIG, or drop --log"
+        )
     by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
     if by_joint:
         if task not in SHIPPED or robot is not None:
@@ -123,12 +151,24 @@ def identify(
     task_command.fit_files(made, found, settings, seed, output, as_json)
 
 
+def _by_torques(task: Task, files: list[Path], entries: list[str], model: str | None) -> bool:
+    """Whether an arm's joints are fitted, and not its task's world; raises RobotError where that cannot be."""
+    from robot.interface import RobotError
+    from robot.log_files import has_commands
+
+    is_arm = task.scene.motors_take == "velocity"
+    if model == "arm" and not is_arm:
+        raise RobotError(f"model: arm given for {task.name}; accepted with it are arms whose joints take velocities")
+    if model is not None or not is_arm:
+        return model == "arm"
+    return any(has_commands(file, entries) for file in files) if files else not task.bodies
+
+
 def _arm(
     task: Task,
     files: list[Path],
     robot: str | None,
     routine: list[str] | None,
-    model: str | None,
     recordings: int | None,
     seconds: float | None,
     entries: list[str],
@@ -144,9 +184,8 @@ def _arm(
     from robot.interface import RobotError
     from robot.log_files import read_log
 
-    if routine or model:
-        what = "routine" if routine else "model"
-        raise RobotError(f"{what}: given for {task.name}, whose arm takes velocities; accepted is to leave it out")
+    if routine:
+        raise RobotError(f"routine: given for {task.name}, whose arm takes velocities; accepted is to leave it out")
     if robot is not None:
         folder = output.parent / f"{output.stem}_recordings"
         number, length = recordings or arm_command.RECORDINGS, seconds or arm_command.SECONDS
@@ -154,6 +193,34 @@ def _arm(
     else:
         found = [read_log(file, entries) for file in files]
     arm_command.fit_files(task, found, ArmSettings(fixed, extra), seed, output, as_json)
+
+
+def _replay(
+    task: Task,
+    logs: list[Path],
+    robot: str | None,
+    seconds: float | None,
+    refusals: tuple[list[str], Path | None, str | None],
+    known: tuple[dict[str, float], tuple[str, ...]],
+    seed: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    from pipeline.identify import replay_command
+    from pipeline.identify.replay_fit import ReplaySettings
+    from pipeline.identify.replay_recording import read
+    from pipeline.identify.replay_unknowns import unknowns
+    from pipeline.identify.task_command import PROCESSES
+
+    replay_command.refuse(task, *refusals)
+    unknowns(task, *known)  # before anything moves
+    if robot is not None:
+        folder = output.parent / f"{output.stem}_recordings"
+        found = replay_command.fly_on(task, robot, seconds, seed, folder)
+    else:
+        found = read(task, logs)
+    settings = ReplaySettings(fixed=known[0], extra=known[1], processes=PROCESSES)
+    replay_command.fit_recordings(task, found, settings, seed, output, as_json)
 
 
 def _judge(
