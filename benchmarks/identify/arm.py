@@ -123,7 +123,7 @@ def _judged(fit: ArmFit, hidden: dict[str, float]) -> dict[str, dict[str, float 
     assert fit.response is not None and fit.torque is not None
     total = 1e3 * (fit.response.delay_s + fit.response.lag_s)
     ends = [1e3 * end for end in fit.response.interval("total_s")]
-    found["action.delay_and_lag_ms"] = _row(total, *ends, late + hidden["lag_ms"])
+    found["action.delay_and_lag_ms"] = _row(total, ends[0], ends[1], late + hidden["lag_ms"])
     low, high = np.percentile(fit.torque.draws, [2.5, 97.5], axis=0)
     for kind in ("coulomb_nm", "viscous_nm_s", "armature_kg_m2"):
         for j, joint in enumerate(fit.task.scene.motors):

@@ -260,8 +260,9 @@ class _Known:
         return mean
 
     def _value(self, name: str) -> float:
-        space = self._task.parameters
-        return float(self._fixed.get(name, space.nominal[space.index(name)]))
+        if name in self._fixed:
+            return self._fixed[name]
+        return float(self._task.parameters.nominal[self._task.parameters.index(name)])
 
 
 def encoder_parameter(task: Task) -> str | None:
