@@ -97,6 +97,10 @@ class Chain:
         self._last = q, point[: len(q), :3]
         return self._last[1]
 
+    def joint_frames(self, q: np.ndarray) -> np.ndarray:
+        """(k, n, 4, 4) frames of the joints at joint positions (n, k), turned by them, with their axes as z."""
+        return self._frames(q)[0]
+
     def jacobian(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tip frames (n, 4, 4) and Jacobians (n, 6, k): linear velocity above angular, in the base's axes."""
         frames, tip = self._frames(q)

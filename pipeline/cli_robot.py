@@ -103,12 +103,15 @@ def latency(
     write: Annotated[
         Path | None, typer.Option("--write", metavar="FILE", help="Write the ranges as YAML for a configuration.")
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=4, help="Steps of effort, either way.")] = 24,
-    effort: Annotated[float, typer.Option("--effort", min=0.05, max=1.0, help="Share of the effort limit.")] = 0.8,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", min=4, help="Steps, either way.")] = 24,
+    effort: Annotated[
+        float, typer.Option("--effort", min=0.05, max=1.0, help="Share of the effort or velocity limit.")
+    ] = 0.8,
 ) -> None:
-    """Measure from command to response by steps of effort, and offer it as ranges of action.delay_ms and lag_ms."""
+    """Measure from command to response by steps, and offer it as ranges of action.delay_ms and lag_ms."""
     from pipeline import run
     from pipeline.config import load_experiment
+    from robot.arm_excitation import polled
     from robot.latency import describe, measure, to_yaml
     from robot.open import open_session
 
@@ -117,7 +120,8 @@ def latency(
     experiment = run.read_run(folder) if is_run else load_experiment(source, [], None)
     task = experiment.make_task()
     directory = folder / run.ROBOT_DIR if is_run else Path(experiment.run_dir) / "latency"
-    session = open_session(experiment.robot, task, directory)
+    moved = polled(task) if task.scene.motors_take == "velocity" else task
+    session = open_session(experiment.robot, moved, directory)
     try:
         found = measure(session, repeats, effort)
     finally:

@@ -12,6 +12,7 @@ One Parquet file for each episode, one row for each control step, one row group:
     t_mono_s, t_wall_s              float64         when the observation before the step was captured
     intervention                    string          the limits that changed the command, joined by '+'
     body_pose                       list<float32>   optional: of each tracked body x, y, z, m, and xyzw, after the step
+    joint_effort                    list<float32>   optional: N or N m that the motors said they gave, after the step
     goal                            list<float32>   optional: of the task, the same in every row
     image                           binary          optional: the camera after the step, PNG or JPEG as it was encoded
 
@@ -42,7 +43,7 @@ LISTS = (
     "joint_position",
     "joint_velocity",
 )
-OPTIONAL_LISTS = ("body_pose", "goal")
+OPTIONAL_LISTS = ("body_pose", "joint_effort", "goal")
 SCHEMA = pa.schema(
     [
         *((name, pa.list_(pa.float32())) for name in LISTS[:5]),

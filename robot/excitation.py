@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ class Excitation(Protocol):
     """What to ask of the motors. The safety filter has the last word."""
 
     def command(self, time_s: float, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """(u,) efforts, N or N m, given (j,) joint positions and velocities."""
+        """(u,) efforts or velocities, as the motors take, given (j,) joint positions and velocities."""
         ...
 
 
@@ -52,7 +52,7 @@ class Recorder:
 
     def __init__(self, task: Task, source: str) -> None:
         self._task, self._source = task, source
-        self._rows: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._rows: list[tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,9 +64,10 @@ class Recorder:
         seconds: float,
         number: int,
         told: Callable[[float], None] = lambda share: None,
+        start: State | None = None,
         mode: Mode | None = None,
     ) -> None:
-        """Excite the robot of a session from where it rests; booked as identification.
+        """Excite the robot of a session from `start` (None: where it rests); booked as identification.
 
         `number` names the recording, and seeds a twin's noise. With a `mode` a person may be asked first.
         Raises RobotError when the robot is stopped or stops on the way; rows heard until then are kept.
@@ -79,26 +80,30 @@ class Recorder:
             return excitation.command(k * task.control_period_s, seen.joint_position, seen.joint_velocity)
 
         def heard(k: int, at_s: float, seen: Observation, sent: np.ndarray) -> None:
-            self._rows.append((at_s, seen.joint_position.copy(), seen.joint_velocity.copy(), sent.copy()))
+            measured = seen.joint_position.copy(), seen.joint_velocity.copy(), seen.joint_effort.copy()
+            self._rows.append((at_s, *measured, sent.copy()))
             told((k + 1) / steps)
 
-        start = State(rest, np.zeros_like(rest))
+        start = start or State(rest, np.zeros_like(rest))
         session.excite(command, heard, steps, start, number, f"identification {number}", "identification", mode)
 
     def log(self) -> Log:
         """The recording so far; raises RobotError before its third row."""
         if len(self._rows) < 3:
             raise RobotError(f"{self._source}: {len(self._rows)} rows were recorded; at least 3 are needed")
-        times, position, velocity, sent = (np.array(column) for column in zip(*self._rows, strict=True))
-        return clean(
-            Log(
-                time_s=times[:-1],
-                position=position[:-1].astype(float),
-                velocity=velocity[:-1].astype(float),
-                effort=sent[1:].astype(float),  # what was sent on seeing a row acts until the next
-                joints=self._task.joints,
-                motors=self._task.actuated,
-                units={"effort": "SI"},
-                source=self._source,
-            )
+        times, position, velocity, effort, sent = (np.array(column) for column in zip(*self._rows, strict=True))
+        log = Log(
+            time_s=times[:-1],
+            position=position[:-1].astype(float),
+            velocity=velocity[:-1].astype(float),
+            effort=sent[1:].astype(float),  # what was sent on seeing a row acts until the next
+            joints=self._task.joints,
+            motors=self._task.scene.motors,
+            units={"effort": "SI"},
+            source=self._source,
         )
+        if self._task.scene.motors_take == "velocity":
+            driven = [self._task.joints.index(name) for name in log.motors] if effort.shape[1] else []
+            told = effort[:-1, driven].astype(float)
+            log = replace(log, command=log.effort, effort=told)
+        return clean(log)

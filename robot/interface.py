@@ -57,10 +57,12 @@ class Observation:
     captured_s: float  # monotonic clock, when the reading was complete
     age_s: np.ndarray  # (j,) at captured_s, how old each source may be
     body_pose: np.ndarray = field(default_factory=lambda: np.zeros((0, 7), np.float32))  # (b, 7) m, xyzw, as tracked
+    joint_effort: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # (j,) N or N m that the motors
+    # say they give, 0 where a joint has none; (0,) where the robot does not say
 
     @property
     def finite(self) -> bool:
-        """Whether everything was measured at all."""
+        """Whether everything that decides about motion was measured at all."""
         return all(np.isfinite(one).all() for one in (self.joint_position, self.joint_velocity, self.body_pose))
 
 

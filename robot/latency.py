@@ -1,4 +1,4 @@
-"""From command to response: steps of effort through the filter, and the delay and lag that explain them."""
+"""From command to response: steps through the filter, and the delay and lag that explain them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import yaml
 from scipy.optimize import least_squares
 
 from envs.task import State, Task
-from robot.interface import Observation, RobotError, only_efforts
+from robot.arm_excitation import centre_of
+from robot.interface import Observation, RobotError
+from robot.response import Track, block_weights, fit_response
 from robot.session import RobotSession
 
 STEP_S = 0.24  # of effort: short, so that nothing else of the robot has time to matter
@@ -19,9 +21,13 @@ LARGEST_DELAY_S, LARGEST_LAG_S = 0.2, 0.15
 PARAMETERS = {"delay_ms": "action.delay_ms", "lag_ms": "action.lag_ms"}
 
 
+HALF_S = 0.3  # of a step of velocity, each way
+RESAMPLED = 400
+
+
 @dataclass(frozen=True)
 class Latency:
-    """What one joint's response to steps of effort says. The ranges are 5 to 95 % of a bootstrap over the steps."""
+    """What one joint's response to steps says. The ranges are 5 to 95 % of a bootstrap over the steps."""
 
     joint: str
     delay_ms: float  # dead time from command to motor
@@ -33,12 +39,15 @@ class Latency:
 
 
 def measure(session: RobotSession, repeats: int, share: float) -> Latency:
-    """Step the first actuated joint both ways, `repeats` times, with `share` of its effort limit.
+    """Step the first motor both ways, `repeats` times, with `share` of its effort limit, or of its velocity limit.
 
     The technician, where there is one, puts the robot in place before each. Raises RobotError when the robot is
     stopped or stops on the way, or does not respond.
     """
-    only_efforts(session.robot.spec, "latency")
+    if session.robot.spec.takes == "velocity":
+        return _measure_velocities(session, repeats, share)
+    if session.robot.spec.takes != "effort":
+        raise RobotError(f"latency: {session.task.name} falls where a step ends; accepted is a robot that stands")
     responses = [_step(session, k, share * (-1.0) ** k) for k in range(repeats)]
     joint = session.task.actuated[0]
     times = np.mean([times for times, _ in responses], axis=0)  # (T,) since the first command
@@ -72,6 +81,39 @@ def _step(session: RobotSession, number: int, share: float) -> tuple[np.ndarray,
 
     session.excite(command, heard, half + 1, State(rest, rest), number, f"latency {number}")
     return np.array(times), np.array(speeds)
+
+
+def _measure_velocities(session: RobotSession, repeats: int, share: float) -> Latency:
+    """Steps of velocity, there and back, all in one motion; the same model as identification fits."""
+    robot, task, period_s = session.robot, session.task, session.task.control_period_s
+    joint = robot.spec.actuated[0]
+    row, half = task.joints.index(joint), max(2, round(HALF_S / period_s))
+    speed = share * session.settings.reduced_speed.scale * robot.spec.limits[joint].velocity
+    rows: list[tuple[float, np.ndarray, float]] = []
+    efforts: list[float] = []
+
+    def command(k: int, seen: Observation) -> np.ndarray:
+        asked = np.zeros(len(robot.spec.actuated))
+        asked[0] = speed * (1.0, 0.0, -1.0, 0.0)[k // half % 4]
+        return asked
+
+    def heard(k: int, at_s: float, seen: Observation, sent: np.ndarray) -> None:
+        rows.append((at_s, sent.copy(), float(seen.joint_velocity[row])))
+        if len(seen.joint_effort):
+            efforts.append(float(seen.joint_effort[row]))
+
+    session.excite(command, heard, repeats * 2 * half, centre_of(task), 0, "latency")
+    time_s, sent, seen = np.array([r[0] for r in rows]), np.array([r[1][0] for r in rows]), [r[2] for r in rows]
+    told = np.array(efforts)[:-1, None] if len(efforts) == len(rows) else None
+    track = Track(time_s[:-1], sent[1:, None], np.array(seen)[:-1, None], told)
+    cycle_s = 4 * half * period_s
+    random = np.random.default_rng(0)
+    blocks = int(np.floor((track.time_s[-1] - track.time_s[0]) / cycle_s + 1e-6)) + 1
+    found = fit_response([track], block_weights(blocks, RESAMPLED, random), random, cycle_s)
+    spread = {"delay_ms": found.draws[:, 0], "lag_ms": found.draws[:, 1], "total_ms": found.draws[:, :2].sum(1)}
+    ranges = {name: tuple(float(v) for v in np.percentile(value * 1e3, (5, 95))) for name, value in spread.items()}
+    delay_ms, lag_ms = found.delay_s * 1e3, found.lag_s * 1e3
+    return Latency(joint, delay_ms, lag_ms, delay_ms + lag_ms, ranges, repeats, float(found.residual[0]))  # type: ignore[arg-type]
 
 
 def _fit(times: np.ndarray, speed: np.ndarray) -> tuple[float, float, float]:
@@ -109,7 +151,7 @@ def _model(x: np.ndarray, until_s: float) -> tuple[np.ndarray, np.ndarray]:
 
 def describe(found: Latency) -> str:
     """A few lines for the terminal."""
-    lines = [f"{found.joint}: {found.steps} steps of effort, residual {found.residual:.4f} SI units"]
+    lines = [f"{found.joint}: {found.steps} steps, residual {found.residual:.4f} SI units"]
     for name in ("delay_ms", "lag_ms", "total_ms"):
         low, high = found.ranges_ms[name]
         lines.append(

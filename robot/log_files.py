@@ -33,7 +33,8 @@ UNITS: dict[str, dict[str, float]] = {  # to SI
 }
 NAMES = {"torque": "effort", "force": "effort", "angle": "position"}
 DEFAULT_MAP = ("time=time", "position=position", "velocity=velocity", "torque=torque")
-MAP_HELP = "NAME[.JOINT]=COLUMN[:UNIT], NAME one of time, position, velocity, torque"
+UNITS["command"] = UNITS["velocity"]
+MAP_HELP = "NAME[.JOINT]=COLUMN[:UNIT], NAME one of time, position, velocity, torque, command (a velocity)"
 SCHEMA = pa.schema(
     [
         ("time_s", pa.float64()),
@@ -47,7 +48,7 @@ SCHEMA = pa.schema(
 class Column:
     """Where one quantity of one joint stands in a file, and in which unit."""
 
-    name: str  # time | position | velocity | effort
+    name: str  # time | position | velocity | effort | command
     joint: str
     column: str
     unit: str
@@ -75,14 +76,17 @@ def parse_map(entries: tuple[str, ...] | list[str]) -> list[Column]:
                 "it for a column of the other sign"
             )
         columns.append(Column(name, match[2] or "joint", match[3], unit))
+    given = {c.name for c in columns}
     for name in ("time", "position", "velocity", "effort"):
-        if not any(c.name == name for c in columns):
+        if name not in given and not (name == "effort" and "command" in given):
             raise RobotError(f"map: no column is named for {name}; accepted is {MAP_HELP}")
     seen = [(c.name, c.joint) for c in columns]
     if twice := next((key for key in seen if seen.count(key) > 1), None):
         raise RobotError(f"map: {twice[0]} of {twice[1]} is named twice; accepted is one column for each")
     joints = {name: {c.joint for c in columns if c.name == name} for name in UNITS}
-    if joints["position"] != joints["velocity"] or not joints["effort"] <= joints["position"]:
+    if joints["effort"] and joints["command"] not in (set(), joints["effort"]):
+        raise RobotError("map: torques and commands are of different joints; accepted are the same joints for both")
+    if joints["position"] != joints["velocity"] or not joints["effort"] | joints["command"] <= joints["position"]:
         raise RobotError("map: the joints differ; accepted is a position and a velocity for each joint with a torque")
     if len([c for c in columns if c.name == "time"]) != 1:
         raise RobotError("map: time is named for several joints; accepted is one column of time")
@@ -105,9 +109,24 @@ def read_log(path: Path | str, entries: tuple[str, ...] | list[str] = DEFAULT_MA
     return replace(_from_csv(path.name, data, parse_map(entries)), sha256=digest)
 
 
+def has_commands(path: Path | str, entries: tuple[str, ...] | list[str] = DEFAULT_MAP) -> bool:
+    """Whether a file holds commanded velocities of joints, as far as its header or `entries` say."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    try:
+        return "command" in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return any(entry.startswith("command") for entry in entries)
+
+
 def write_log(log: Log, path: Path | str) -> None:
     """As Parquet, durable on return; `read_log` gives the same log back."""
     lists = [pa.array(list(value), pa.list_(pa.float64())) for value in (log.position, log.velocity, log.effort)]
+    fields = SCHEMA
+    if len(log.command):
+        lists.append(pa.array(list(log.command), pa.list_(pa.float64())))
+        fields = pa.schema([*SCHEMA, ("command", pa.list_(pa.float64()))])
     about = {
         "joints": log.joints,
         "motors": log.motors,
@@ -116,8 +135,9 @@ def write_log(log: Log, path: Path | str) -> None:
         "sha256": log.sha256,
         "problems": [[p.kind, p.lines, p.sentence] for p in log.problems],
     }
-    schema = SCHEMA.with_metadata({"log": json.dumps(about), "format": "1"})
-    table = pa.Table.from_arrays([pa.array(log.time_s), *lists, pa.array(log.piece)], schema=schema)
+    schema = fields.with_metadata({"log": json.dumps(about), "format": "1"})
+    arrays = [pa.array(log.time_s), *lists[:3], pa.array(log.piece), *lists[3:]]
+    table = pa.Table.from_arrays(arrays, schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     durable.write(Path(path), sink.getvalue().to_pybytes())
@@ -151,7 +171,8 @@ def _log(source: str, table: np.ndarray, columns: list[Column], lines: np.ndarra
     table = table * [c.factor for c in columns]
     names = [c.name for c in columns]
     joints = tuple(c.joint for c in columns if c.name == "position")
-    motors = tuple(c.joint for c in columns if c.name == "effort")
+    sent = tuple(c.joint for c in columns if c.name == "command")
+    motors = tuple(c.joint for c in columns if c.name == "effort") or sent
     velocity = [next(i for i, c in enumerate(columns) if (c.name, c.joint) == ("velocity", j)) for j in joints]
     log = Log(
         time_s=table[:, names.index("time")],
@@ -162,6 +183,9 @@ def _log(source: str, table: np.ndarray, columns: list[Column], lines: np.ndarra
         motors=motors,
         units={f"{c.name}.{c.joint}" if c.name != "time" else "time": c.unit for c in columns},
         source=source,
+        command=table[:, [columns.index(c) for m in motors for c in columns if (c.name, c.joint) == ("command", m)]]
+        if sent
+        else np.zeros((0, 0)),
     )
     return clean(log, lines)
 
@@ -202,10 +226,12 @@ def _from_parquet(path: Path, data: bytes, entries: tuple[str, ...] | list[str])
             return from_episode(read_file(path))
         if b"log" not in (schema.metadata or {}):
             return _from_table(path, data, schema.names, parse_map(entries))
-        table = pq.read_table(pa.BufferReader(data), columns=SCHEMA.names)
+        more = [name for name in ("command",) if name in schema.names]
+        table = pq.read_table(pa.BufferReader(data), columns=[*SCHEMA.names, *more])
         about = json.loads(table.schema.metadata[b"log"])
-        size = {"position": len(about["joints"]), "velocity": len(about["joints"]), "effort": len(about["motors"])}
-        q, v, u = (np.array(table.column(name).to_pylist(), float).reshape(-1, n) for name, n in size.items())
+        names = ("position", "velocity", "effort")
+        q, v, u = (np.array(table.column(name).to_pylist(), float).reshape(len(table), -1) for name in names)
+        sent = np.array(table.column("command").to_pylist(), float) if more else np.zeros((0, 0))
         return Log(
             time_s=table.column("time_s").to_numpy().astype(float),
             position=q,
@@ -217,6 +243,7 @@ def _from_parquet(path: Path, data: bytes, entries: tuple[str, ...] | list[str])
             source=str(about["source"]),
             piece=table.column("piece").to_numpy().astype(np.int64),
             problems=tuple(Problem(str(k), tuple(rows), str(text)) for k, rows, text in about["problems"]),
+            command=sent,
         )
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RobotError(f"{path} is no log and no episode, or damaged ({type(error).__name__})") from error

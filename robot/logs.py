@@ -38,7 +38,8 @@ class Log:
     time_s: np.ndarray  # (t,) float64, as recorded
     position: np.ndarray  # (t, j) m or rad
     velocity: np.ndarray  # (t, j) m/s or rad/s, as the robot measured it
-    effort: np.ndarray  # (t, u) N or N m; what acted from this row to the next
+    effort: np.ndarray  # (t, u) N or N m; what acted from this row to the next. Where motors take velocities: what
+    # they said they gave at this row, or (t, 0) where they do not say
     joints: tuple[str, ...] = ("joint",)
     motors: tuple[str, ...] = ("joint",)
     units: dict[str, str] = field(default_factory=dict)  # of the recording, by name, before conversion to SI
@@ -46,6 +47,8 @@ class Log:
     sha256: str = ""  # of the file it came from
     piece: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (t,) rows of one number follow on
     problems: tuple[Problem, ...] = ()
+    command: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (t, u) m/s or rad/s, where motors take
+    # velocities: what was sent on seeing this row, and acted until the next; else (0, 0)
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -71,6 +74,8 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     line = np.arange(len(log)) if lines is None else lines
     problems = list(log.problems)
     values = {"time": log.time_s[:, None], "position": log.position, "velocity": log.velocity, "effort": log.effort}
+    if len(log.command):
+        values["command"] = log.command
     good = np.ones(len(log), bool)
     never = [name for name, value in values.items() if len(value) and not np.isfinite(value).any()]
     for name, value in values.items():
@@ -170,6 +175,7 @@ def _rows(log: Log, keep: np.ndarray) -> Log:
         position=log.position[keep],
         velocity=log.velocity[keep],
         effort=log.effort[keep],
+        command=log.command[keep] if len(log.command) else log.command,
     )
 
 

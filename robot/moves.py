@@ -72,6 +72,10 @@ class Moves(ABC):
         change = np.array([by if name == joint else 0.0 for name in actuated])
         return self._drive(f"jog {joint} by {by:g}", self._plan(lambda at: at + change), operator)
 
+    def go(self, target: np.ndarray, operator: str) -> Moved:
+        """Move the actuated joints to `target` (u,), m or rad, as `home` does."""
+        return self._drive(f"go to {np.round(target, 3).tolist()}", self._plan(lambda at: target), operator)
+
     def excite(
         self,
         command: Callable[[int, Observation], np.ndarray],

@@ -41,7 +41,7 @@ def open_session(settings: RobotSettings, task: Task, directory: Path | str) -> 
         assert settings.twin is not None
         find_rig(task.name)
         kind = RosbridgeTwin if settings.boundary == "rosbridge" else TwinProcess
-        twin = kind(settings.twin.hidden, settings.mode, task=task.name)
+        twin = kind(settings.twin.hidden, settings.mode, task=task.name, control_hz=task.control_hz)
         reach = {"port": twin.port, "technician": twin.technician, "tracker": settings.tracker or twin.tracker}
         settings = settings.model_copy(update=reach)
     try:

@@ -72,6 +72,8 @@ class Recording:
         if task.bodies:
             poses = np.array([after.body_pose for after in self.after], np.float32)
             measured["body_pose"] = poses.reshape(n, 7 * len(task.bodies))
+        if n and all(len(after.joint_effort) == len(task.joints) for after in self.after):
+            measured["joint_effort"] = np.array([after.joint_effort for after in self.after], np.float32)
         if task.goal_size:
             measured["goal"] = np.tile(self.goal, (n, 1))
         return {

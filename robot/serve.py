@@ -24,14 +24,15 @@ def serve_twin(
     *,
     ready: Callable[[dict[str, str]], None],
     task: str = "cartpole",
+    control_hz: float | None = None,
     lifeline: int | None = None,
 ) -> None:
     """Serve the twin of a task until Ctrl-C, SIGTERM, or until the file descriptor `lifeline` closes.
 
     `ready` is called once with {port, technician, mode}, which are what a configuration puts under
     robot.port, robot.technician and robot.mode. `directory` is where both appear (default: a new one, removed
-    at the end). Raises RobotError when no twin knows the task, the hidden file is refused or the directory cannot be
-    used.
+    at the end). In lockstep a command lasts 1 / `control_hz` s (None: as the task has it). Raises RobotError when no
+    twin knows the task, the hidden file is refused or the directory cannot be used.
     """
     from robot.twin.hidden import load
     from robot.twin.rigs import find_rig
@@ -46,7 +47,7 @@ def serve_twin(
     try:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            server = TwinServer(Reality(rig, model, mode == "realtime"), place, lifeline)
+            server = TwinServer(Reality(rig, model, mode == "realtime", control_hz), place, lifeline)
         except OSError as error:
             raise RobotError(
                 f"the twin's directory {place} cannot be used ({error.strerror or error}); accepted is a "

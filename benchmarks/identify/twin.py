@@ -15,7 +15,7 @@ from rich.table import Table
 
 import robot.twin
 from benchmarks.common import tell
-from benchmarks.identify import replayed
+from benchmarks.identify import arm, replayed
 from envs.registry import make_task
 from pipeline.config import load_experiment
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
@@ -28,7 +28,16 @@ WEIGHED = {"cartpole": "cart.mass_kg", "pendulum": "action.gain"}
 
 
 def measure(tasks: list[str], recordings: int, seconds: float, seeds: list[int]) -> list[dict[str, Any]]:
-    return [_one(task, recordings, seconds, seed) for task in tasks for seed in seeds]
+    """Of an arm one recording, whatever is asked."""
+    return [measured for task in tasks for seed in seeds for measured in _ways(task, recordings, seconds, seed)]
+
+
+def _ways(name: str, recordings: int, seconds: float, seed: int) -> list[dict[str, Any]]:
+    """Of an arm its joints; of one that touches bodies, and of everything else, its world."""
+    found = [arm.measure(name, seconds, seed)] if arm.is_arm(name) else []
+    if not found or make_task(name).bodies:
+        found.append(_one(name, recordings, seconds, seed))
+    return found
 
 
 def _one(name: str, recordings: int, seconds: float, seed: int) -> dict[str, Any]:
@@ -127,9 +136,10 @@ def _inertia_per_kg(task: Any) -> dict[str, float]:
 
 def show(report: list[dict[str, Any]], console: Console) -> None:
     for result in report:
+        given = f", {result['given']} given" if result["given"] else ""
         table = Table(
             title=f"{result['task']} twin, seed {result['seed']}: {result['recordings']} recordings of "
-            f"{result['seconds']:g} s, {result['given']} given; fit {result['fit_s']:.1f} s"
+            f"{result['seconds']:g} s{given}; fit {result['fit_s']:.1f} s"
         )
         for column in ("parameter", "estimate", "95 % interval", "truth", ""):
             table.add_column(column, no_wrap=True)

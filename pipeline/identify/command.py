@@ -32,12 +32,15 @@ def identify(
         typer.Option("--robot", metavar="RUN|CONFIG", help="Move the robot of a run or configuration, and record it."),
     ] = None,
     recordings: Annotated[
-        int | None, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many (3).")
+        int | None, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many (3; of an arm 1).")
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            "--seconds", metavar="S", min=2.0, help="With --robot: how long each is (20); episodes of that together."
+            "--seconds",
+            metavar="S",
+            min=2.0,
+            help="With --robot: how long each is (20; of an arm 30); episodes of that together.",
         ),
     ] = None,
     routine: Annotated[
@@ -68,10 +71,11 @@ def identify(
         typer.Option("--extra", metavar="NAME", help="Fit a parameter too that is left alone otherwise."),
     ] = None,
     model: Annotated[
-        Literal["world", "joint"] | None,
+        Literal["world", "joint", "arm"] | None,
         typer.Option(
-            help="What is fitted: the task's simulated world, to what was commanded; or the equation of one driven "
-            "joint, to measured torques (default for pendulum with --log)."
+            help="What is fitted: the task's simulated world, to what was commanded; the equation of one driven "
+            "joint, to measured torques (default for pendulum with --log); or an arm's joints, to torques and "
+            "velocities (default for reach, and for recordings of joint velocities)."
         ),
     ] = None,
     columns: MAP = None,
@@ -101,6 +105,9 @@ def identify(
     fixed, more = _fixed(fix or []), tuple(extra or ())
     from pipeline.identify.replay_recording import can_replay
 
+    if use is None and _by_torques(made, logs or [], entries, model):
+        _arm(made, logs or [], robot, routine, recordings, seconds, entries, fixed, more, seed, output, as_json)
+        return
     if can_replay(made):
         asked_s = None if recordings is None and seconds is None else (recordings or 3) * (seconds or 20.0)
         refusals = (routine or [], use, model)
@@ -136,10 +143,54 @@ def identify(
         if routine:
             task_command.run_routines(made, robot, routine, seed, folder, as_json)
             return
-        found = task_command.record_on(made, robot, settings, recordings, seconds, seed, folder)
+        found = task_command.record_on(made, robot, settings, recordings or 3, seconds or 20.0, seed, folder)
     else:
         found = [read_log(file, entries) for file in logs or []]
     task_command.fit_files(made, found, settings, seed, output, as_json)
+
+
+def _by_torques(task: Task, files: list[Path], entries: list[str], model: str | None) -> bool:
+    """Whether an arm's joints are fitted, and not its task's world; raises RobotError where that cannot be."""
+    from robot.interface import RobotError
+    from robot.log_files import has_commands
+
+    is_arm = task.scene.motors_take == "velocity"
+    if model == "arm" and not is_arm:
+        raise RobotError(f"model: arm given for {task.name}; accepted with it are arms whose joints take velocities")
+    if model is not None or not is_arm:
+        return model == "arm"
+    return any(has_commands(file, entries) for file in files) if files else not task.bodies
+
+
+def _arm(
+    task: Task,
+    files: list[Path],
+    robot: str | None,
+    routine: list[str] | None,
+    recordings: int | None,
+    seconds: float | None,
+    entries: list[str],
+    fixed: dict[str, float],
+    extra: tuple[str, ...],
+    seed: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """An arm whose joints take velocities: from its torques, and from commanded against measured velocities."""
+    from pipeline.identify import arm_command
+    from pipeline.identify.arm_fit import ArmSettings
+    from robot.interface import RobotError
+    from robot.log_files import read_log
+
+    if routine:
+        raise RobotError(f"routine: given for {task.name}, whose arm takes velocities; accepted is to leave it out")
+    if robot is not None:
+        folder = output.parent / f"{output.stem}_recordings"
+        number, length = recordings or arm_command.RECORDINGS, seconds or arm_command.SECONDS
+        found = arm_command.record_on(task, robot, number, length, seed, folder)
+    else:
+        found = [read_log(file, entries) for file in files]
+    arm_command.fit_files(task, found, ArmSettings(fixed, extra), seed, output, as_json)
 
 
 def _replay(

@@ -55,6 +55,8 @@ def as_recorded_by(task: Task, log: Log) -> Log:
     fits(task)
     joints = _order(log, "position and velocity", log.joints, task.joints)
     motors = _order(log, "effort", log.motors, task.actuated)
+    if not log.effort.shape[1]:
+        raise RobotError(f"{log.source}: it has no column of efforts; accepted are those that were commanded")
     effort = log.effort[:, motors]
     if log.units.get("effort") == "action":
         effort = np.asarray(task.command(effort), float)

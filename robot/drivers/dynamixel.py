@@ -25,8 +25,8 @@ from robot.settings import RobotSettings
 OPERATING_MODE, CURRENT_LIMIT, VELOCITY_LIMIT, TORQUE_ENABLE, HARDWARE_ERROR, BUS_WATCHDOG = 11, 38, 44, 64, 70, 98
 PRESENT_CURRENT = 126
 BLOCK, BLOCK_SIZE = 98, 38  # bus watchdog up to and with present position
-# watchdog, goal current, goal velocity, velocity, position at 98, 102, 104, 128, 132
-BLOCK_FORMAT = struct.Struct("<B3xhi20xii")
+# watchdog, goal current, goal velocity, current, velocity, position at 98, 102, 104, 126, 128, 132
+BLOCK_FORMAT = struct.Struct("<B3xhi18xhii")
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
 WATCHDOG_UNIT_MS = 20.0
@@ -216,14 +216,19 @@ class DynamixelRobot:
                     if goal != units:
                         self._armed = False
                         raise RobotFault(f"servo {servo}: has {self._goal.name} {goal} where {units} was sent")
-        position = [(row[4] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
-        velocity = [row[3] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
+        position = [(row[5] - zero) * k for row, zero, k in zip(rows, self._zero, self._position_scale, strict=True)]
+        velocity = [row[4] * k for row, k in zip(rows, self._velocity_scale, strict=True)]
         joints = len(self.spec.joints)
+        effort = [0.0] * joints if self.spec.takes != "thrust" else []  # rotors drive no joint
+        for (row, _, _), unit in zip(self._motors, self._effort_units, strict=True):
+            if effort:
+                effort[row] = rows[row][3] * unit
         return Observation(
             np.array(position[:joints], np.float32),
             np.array(velocity[:joints], np.float32),
             after,
             np.full(joints, after - before),
+            joint_effort=np.array(effort, np.float32),
         )
 
     def command(self, command: np.ndarray) -> Sent:

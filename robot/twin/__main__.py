@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--hidden", type=Path, help="YAML file of hidden values (default: the shipped reality)")
     parser.add_argument("--task", default="cartpole", help="whose robot to stand in for")
     parser.add_argument("--mode", choices=("lockstep", "realtime"), default="lockstep")
+    parser.add_argument("--control-hz", type=float, help="in lockstep, what a command lasts (default: as in the task)")
     parser.add_argument("--directory", type=Path, help="where the bus and the technician's socket appear")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input closes")
     arguments = parser.parse_args()
@@ -29,6 +30,7 @@ def main() -> int:
             arguments.directory,
             ready=lambda where: print(json.dumps({"ready": where}), flush=True),
             task=arguments.task,
+            control_hz=arguments.control_hz,
             lifeline=sys.stdin.fileno() if arguments.lifeline else None,
         )
     except RobotError as error:

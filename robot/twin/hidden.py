@@ -89,6 +89,7 @@ class PandaHidden(Values):
     encoder_offset_rad: Finite = 0.004  # zero error, of alternating sign from joint to joint
     sensor_noise_rad: NotNegative = 0.0005  # sd
     sensor_noise_rad_s: NotNegative = 0.01  # sd
+    sensor_noise_nm: NotNegative = 0.3  # sd of the torque that a motor's current tells
 
 
 class PushHidden(PandaHidden):

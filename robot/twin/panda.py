@@ -57,9 +57,19 @@ class PandaModel(Engine):
 
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
         super().reset(position, velocity, noise_seed)
+        self._current_noise = np.random.default_rng(np.random.SeedSequence(noise_seed).spawn(5)[4])
         mujoco.mj_forward(self._model, self._data)
         self._noise = np.zeros(self._joints)
         self._brake()
+
+    @property
+    def efforts(self) -> list[float]:
+        """N m that each motor gives, gravity compensation and its noise included, as its current sensor has it."""
+        if self._efforts_at != self._step:
+            self._efforts_at = self._step
+            noise = self._current_noise.standard_normal(self._joints) * self._hidden.sensor_noise_nm
+            self._efforts = self._data.qfrc_applied[self._dofs] + noise * self._driven
+        return self._efforts.tolist()
 
     def push(self, *goals: float) -> None:
         if not self._driven:
@@ -74,6 +84,7 @@ class PandaModel(Engine):
 
     def _brake(self) -> None:
         self._driven = False
+        self._efforts_at, self._efforts = -1, np.zeros(self._joints)  # of which step they are
         self._wanted = self._followed = np.zeros(self._joints)
         self._data.qfrc_applied[self._dofs] = 0.0
         self._losses(BRAKE_NM, BRAKE_NM_S)

@@ -22,8 +22,10 @@ class TwinProcess:
         mode: Literal["lockstep", "realtime"] = "lockstep",
         directory: Path | str | None = None,
         task: str = "cartpole",
+        control_hz: float | None = None,  # how often it will be commanded; None: as often as the task
     ) -> None:
         self._hidden, self._mode, self._task = hidden, mode, task
+        self._control_hz = control_hz
         self._own_directory = directory is None
         self._directory = Path(tempfile.mkdtemp(prefix="twin-")) if directory is None else Path(directory)
         self._process: Child | None = None
@@ -58,8 +60,9 @@ class TwinProcess:
             return
         self._reap()
         hidden = () if self._hidden is None else ("--hidden", str(self._hidden))
+        rate = () if self._control_hz is None else ("--control-hz", repr(self._control_hz))
         where = ("--mode", self._mode, "--task", self._task, "--directory", str(self._directory))
-        self._process = Child("robot.twin", "--lifeline", *where, *hidden)
+        self._process = Child("robot.twin", "--lifeline", *where, *hidden, *rate)
 
     def restart(self) -> None:
         """A fresh twin under the same paths, whatever became of the old one."""

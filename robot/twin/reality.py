@@ -25,7 +25,7 @@ from robot.twin.bus import (
     Bus,
     Servo,
 )
-from robot.twin.rigs import STEP_S, Axis, Flyer, Model, Rig, Table
+from robot.twin.rigs import STEP_S, Axis, Flyer, Model, Rig, Servoed, Table
 
 TICK_RAD = 2 * math.pi / 4096
 VELOCITY_RAD_S = 0.229 * 2 * math.pi / 60
@@ -43,8 +43,10 @@ class Reality:
     once, however long that takes it.
     """
 
-    def __init__(self, rig: Rig, model: Model, realtime: bool) -> None:
+    def __init__(self, rig: Rig, model: Model, realtime: bool, control_hz: float | None = None) -> None:
+        """`control_hz` is how often somebody means to command; None: as often as the task."""
         self.realtime = realtime
+        self._control_steps = rig.control_steps if control_hz is None else _steps_of(control_hz)
         self.model = model
         self._rig = rig
         self.events: deque[dict] = deque(maxlen=20_000)  # the twin's own recorder
@@ -156,7 +158,7 @@ class Reality:
                 self._origin_s = time.monotonic() - self.model.time_s
         if not self.realtime:
             self._held = False
-            self.model.advance(self._rig.control_steps)
+            self.model.advance(self._control_steps)
             self.model.measure()
 
     @staticmethod
@@ -197,9 +199,19 @@ class Reality:
             servo.put(PRESENT_VELOCITY, round(measured[2 * i + 1] / axis.scale / VELOCITY_RAD_S), 4)
             if axis.unit and not axis.fastest:
                 servo.put(PRESENT_CURRENT, self._goal(axis, servo), 2)
+        if any(axis.fastest for axis, _ in self._motors):
+            for (axis, servo), effort in zip(self._motors, cast(Servoed, self.model).efforts, strict=True):
+                servo.put(PRESENT_CURRENT, round(effort / axis.unit), 2)
         if self._rotors:
             for (axis, servo), thrust in zip(self._rotors, self._flyer.thrusts, strict=True):
                 servo.put(PRESENT_CURRENT, round(thrust / axis.unit), 2)
+
+
+def _steps_of(control_hz: float) -> int:
+    steps = round(1.0 / (control_hz * STEP_S)) if math.isfinite(control_hz) and control_hz > 0 else 0
+    if not steps or abs(steps * STEP_S * control_hz - 1.0) > 1e-9:
+        raise RobotError(f"control_hz: {control_hz:g} given; accepted is a rate whose period is whole ms, such as 100")
+    return steps
 
 
 def _goal_of(axis: Axis) -> tuple[int, int, float]:

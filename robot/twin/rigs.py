@@ -50,6 +50,15 @@ class Model(Protocol):
         ...
 
 
+class Servoed(Model, Protocol):
+    """A model whose motors follow velocities with efforts of their own, and sense those."""
+
+    @property
+    def efforts(self) -> Sequence[float]:
+        """N or N m of each motor as its current sensor has it, once each step; 0 while it is off."""
+        ...
+
+
 class Table(Model, Protocol):
     """A model with bodies around the robot, and something that tracks them."""
 
@@ -94,7 +103,7 @@ class Rig:
 
     name: str
     axes: tuple[Axis, ...]  # one for each joint
-    control_steps: int  # physics steps in one control period
+    control_steps: int  # physics steps in one control period of the task
     model: str  # module:Class, called with the hidden values
     hidden: str  # module:Class
     rotors: tuple[Axis, ...] = ()  # motors that move no joint of their own; the model is then a Flyer

@@ -19,9 +19,10 @@ class RosbridgeTwin(TwinProcess):
         mode: Literal["lockstep", "realtime"] = "lockstep",
         directory: Path | str | None = None,
         task: str = "cartpole",
+        control_hz: float | None = None,
         tcp_port: int | None = None,  # of 127.0.0.1; None: one that is free now
     ) -> None:
-        super().__init__(hidden, mode, directory, task)
+        super().__init__(hidden, mode, directory, task, control_hz)
         self._node: Child | None = None
         self._tcp_port = tcp_port or _free_port()
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from envs import panda
+from envs.inverse_dynamics import ArmDynamics
 from envs.tasks.push import PUCK_HEIGHT_M, Push
 from envs.tasks.reach import Reach
 from pipeline.config import load_experiment
+from robot.arm_excitation import polled
 from robot.check import check_robot
 from robot.drive import make_drive
 from robot.interface import Observation, RobotError, RobotFault
@@ -25,6 +27,8 @@ from robot.tracker import Tracker
 from robot.twin.hidden import PandaHidden, PushHidden
 from robot.twin.panda import PandaModel
 from robot.twin.panda_table import PushModel
+from robot.twin.reality import Reality
+from robot.twin.rigs import find_rig
 from tests.robot.policies import linear_policy
 
 QUIET = {"torque_noise_nm": 0.0, "latency_jitter_ms": 0.0, "sensor_noise_rad": 0.0, "sensor_noise_rad_s": 0.0}
@@ -139,9 +143,9 @@ def test_what_the_joints_are_sent_is_what_the_task_asked_and_what_they_are_not_s
     assert drive.task(np.zeros(7)) == pytest.approx(asked - tip[axes])
 
 
-def session_on(name: str, tmp_path, **keys):
+def session_on(name: str, tmp_path, task=None, **keys):
     settings = load_experiment(name).robot
-    return open_session(settings.model_copy(update=keys), TASKS[name], tmp_path)
+    return open_session(settings.model_copy(update=keys), task or TASKS[name], tmp_path)
 
 
 TASKS = {"reach": Reach(), "push": Push()}
@@ -279,7 +283,49 @@ def test_what_only_pushes_with_efforts_says_so(tmp_path):
     try:
         with pytest.raises(RobotError, match="check: it sends efforts, and each motor of robot0 takes a velocity"):
             check_robot(session, lambda actions, draws: [])
-        with pytest.raises(RobotError, match="latency: it sends efforts"):
-            measure(session, 2, 0.1)
     finally:
         session.close()
+
+
+def test_latency_is_measured_by_steps_of_velocity_at_a_rate_of_its_own(tmp_path):
+    values = PandaHidden()
+    session = session_on("reach", tmp_path, task=polled(TASKS["reach"]))
+    try:
+        found = measure(session, 6, 0.8)
+    finally:
+        session.close()
+    late_ms = values.latency_ms + 0.8 * values.latency_jitter_ms  # the mean of |standard normal| is 0.8
+    assert found.total_ms == pytest.approx(late_ms + values.lag_ms, abs=4.0)
+    low, high = found.ranges_ms["total_ms"]
+    assert low <= found.total_ms <= high
+
+
+def test_motors_tell_the_torque_that_they_give_and_nothing_while_they_are_off():
+    quiet = {**QUIET, "sensor_noise_nm": 0.0, "coulomb_nm": 0.0}
+    model = at_posture(PandaHidden(**quiet, mass_scale=1.25))
+    assert not np.any(model.efforts)
+    model.push(*REST)
+    model.advance(1500)
+    position = np.array([model.state[0]])
+    rest = np.zeros((1, 7))
+    held = 1.25 * ArmDynamics.from_scene(TASKS["reach"].scene).torques(position, rest, rest).sum(0)[0]
+    assert model.efforts == pytest.approx(held, abs=0.1)
+    model.cut()
+    assert not np.any(model.efforts)
+
+
+def test_the_torque_of_each_motor_arrives_at_the_driver_and_in_the_episode(tmp_path):
+    session = session_on("reach", tmp_path)
+    task = TASKS["reach"]
+    try:
+        result = session.run_episode(towards_goal(task), purpose="evaluation", seed=0, world=3)
+        effort = session.store.read(result.meta.episode_id).columns["joint_effort"]
+    finally:
+        session.close()
+    assert effort.shape == (task.max_steps, 7) and 5.0 < np.abs(effort[:, 1]).max() < 87.0
+
+
+@pytest.mark.parametrize("rate", [0.0, 300.0, float("nan")])
+def test_a_rate_that_is_no_whole_number_of_ms_is_refused(rate):
+    with pytest.raises(RobotError, match="accepted is a rate whose period is whole ms"):
+        Reality(find_rig("reach"), PandaModel(PandaHidden()), realtime=False, control_hz=rate)

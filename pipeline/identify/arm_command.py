@@ -1,0 +1,113 @@
+"""`sim2real identify` for an arm whose joints take velocities: record, fit, write the result and its page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from envs.task import Task
+from pipeline.config import Experiment
+from pipeline.identify import arm_result, identified
+from pipeline.identify.arm_design import design
+from pipeline.identify.arm_fit import ArmFit, ArmSettings, fit_arm
+from pipeline.identify.arm_page import write_page
+from pipeline.identify.task_command import experiment_of, showing
+from robot.arm_excitation import centre_of, polled
+from robot.excitation import Recorder
+from robot.interface import RobotError
+from robot.log_files import read_log, write_log
+from robot.logs import Log
+from robot.open import open_session
+
+RECORDINGS, SECONDS = 1, 30.0
+
+
+def record_on(task: Task, where: str, recordings: int, seconds: float, seed: int, folder: Path) -> list[Log]:
+    """Move the arm of a run or configuration so that its parameters show; each recording is kept in `folder`."""
+    experiment, robot_dir = experiment_of(where, task)
+    return record(experiment, task, recordings, seconds, seed, folder, robot_dir)
+
+
+def record(
+    experiment: Experiment,
+    task: Task,
+    recordings: int,
+    seconds: float,
+    seed: int,
+    folder: Path,
+    robot_dir: Path | None = None,
+) -> list[Log]:
+    """Recordings of the arm of an experiment, booked in `robot_dir` (None: `folder`).
+
+    Commands and readings come more often than the task's. Ctrl-C holds the robot; what was recorded is kept.
+    """
+    quick, start = polled(task), centre_of(task)
+    with showing("choosing motions") as tell:
+        motions = design(task, experiment.robot, recordings, seconds, seed, lambda s: tell(s, "choosing"))
+    logs: list[Log] = []
+    session = open_session(experiment.robot, quick, robot_dir or folder)
+    try:
+        if session.robot.spec.takes != "velocity":
+            raise RobotError(f"identify: {task.name} takes a {session.robot.spec.takes}; accepted is an arm's velocity")
+        folder.mkdir(parents=True, exist_ok=True)
+        with showing("recording") as tell:
+            for k, motion in enumerate(motions):
+                if session.technician is None and (stop := session.go(motion.centre, "identify").stop):
+                    raise RobotError(f"identify: the arm could not be brought to its start: {stop}")
+                recorder = Recorder(quick, f"{session.settings.name} recording {k + 1}")
+                words = f"recording {k + 1} of {recordings}"
+                try:
+                    recorder.run(
+                        session,
+                        motion,
+                        seconds,
+                        seed * 1000 + k,
+                        lambda s, k=k, w=words: tell((k + s) / recordings, w),
+                        start,
+                    )
+                finally:
+                    if len(recorder) >= 3:
+                        path = folder / f"recording{k + 1}.parquet"
+                        write_log(recorder.log(), path)
+                        logs.append(read_log(path))
+    finally:
+        session.close()
+    return logs
+
+
+def fit_files(task: Task, logs: Sequence[Log], settings: ArmSettings, seed: int, output: Path, as_json: bool) -> ArmFit:
+    """Fit, write identified.yaml and its page of plots, and say what was found."""
+    for sentence in (problem.sentence for log in logs for problem in log.problems):
+        typer.echo(sentence, err=True)
+    with showing("identifying") as tell:
+        fit = fit_arm(task, logs, settings, seed, tell)
+    content = arm_result.to_dict(fit)
+    identified.save(content, output)
+    page = output.with_suffix(".png")
+    write_page(fit, page)
+    if as_json:
+        typer.echo(json.dumps(content))
+        return fit
+    for name, one in content["values"].items():
+        state = {"given": "given", "open": "not told by the data"}.get(one["known"], "")
+        _line(name, one, state)
+    for joint, found in content["joints"].items():
+        for name, one in found.items():
+            if isinstance(one, dict):
+                _line(f"{joint} {name}", one, "measured, not simulated" if name != "viscous_nm_s" else "")
+    if "delay_and_lag_ms" in content["controller"]:
+        _line("delay and lag together", content["controller"]["delay_and_lag_ms"], "")
+    for sentence in content["not_identifiable"]:
+        typer.echo(f"not told: {sentence}")
+    if content["record_instead"]:
+        typer.echo(f"record instead: {content['record_instead']}")
+    typer.echo(f"{output} and {page}")
+    return fit
+
+
+def _line(name: str, one: dict, state: str) -> None:
+    interval = "" if state == "given" else f"[{one['low']:.4g}, {one['high']:.4g}]"
+    typer.echo(f"{name:28} {one['value']:10.4g} {one['unit']:12} {interval:22} {state}".rstrip())
