@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from envs.kinematics import asset_path, urdf_text
-from envs.scene import Body, Rotors, Scene
+from envs.scene import Body, Rotors, Scene, Shape
 from envs.world import WorldError
 
 
@@ -35,6 +35,14 @@ def _import_quietly():
 
 p = _import_quietly()
 
+PARKING_M = (0.0, 0.0, -100.0)  # where the variants of bodies wait that an episode has no use for
+PARKED_APART_M = 10.0
+MOST_VARIANTS = 100
+ASLEEP = p.ACTIVATION_STATE_ENABLE_SLEEPING | p.ACTIVATION_STATE_SLEEP
+AWAKE = p.ACTIVATION_STATE_WAKE_UP | p.ACTIVATION_STATE_DISABLE_SLEEPING
+GEAR_N = 100.0  # the most with which a joint that copies another is held to it
+
+
 
 @dataclass(frozen=True)
 class Handles:
@@ -44,6 +52,7 @@ class Handles:
     joints: dict[str, int]
     links: dict[str, int]  # the base included
     bodies: dict[str, int]  # free bodies and fixtures
+    variants: dict[str, tuple[int, ...]]  # of each free body, itself first
     base: str  # the robot's base link
 
     def joint(self, name: str, urdf: str) -> int:
@@ -83,20 +92,53 @@ def load(client: int, scene: Scene) -> Handles:
         physicsClientId=client,
     )
     robot = _load_robot(client, scene)
-    bodies = {body.name: _make(client, body) for body in (*scene.fixtures, *scene.bodies)}
+    bodies = {body.name: _make(client, body, Shape(body.shape, body.size)) for body in (*scene.fixtures, *scene.bodies)}
+    variants = {
+        body.name: (bodies[body.name], *(_make(client, body, shape) for shape in body.others)) for body in scene.bodies
+    }
     count = range(p.getNumJoints(robot, client))
     infos = [p.getJointInfo(robot, j, client) for j in count]
     base = p.getBodyInfo(robot, client)[0].decode()
     links = {base: -1} | {info[12].decode(): info[0] for info in infos}
-    handles = Handles(robot, {info[1].decode(): info[0] for info in infos}, links, bodies, base)
-    for body in (robot, *bodies.values()):
+    handles = Handles(robot, {info[1].decode(): info[0] for info in infos}, links, bodies, variants, base)
+    for body in (robot, *bodies.values(), *(one for each in variants.values() for one in each[1:])):
         p.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
     for joint, info in zip(count, infos, strict=True):
         force = info[10] if info[1].decode() in scene.locked else 0.0
         p.setJointMotorControl2(robot, joint, p.VELOCITY_CONTROL, force=force, physicsClientId=client)
+    for copy, joint in scene.mimics.items():
+        gear = p.createConstraint(
+            robot,
+            handles.joint(joint, scene.urdf),
+            robot,
+            handles.joint(copy, scene.urdf),
+            p.JOINT_GEAR,
+            (1, 0, 0),
+            (0, 0, 0),
+            (0, 0, 0),
+            physicsClientId=client,
+        )
+        p.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=GEAR_N, physicsClientId=client)
+    for k, others in enumerate(each[1:] for each in variants.values()):
+        for i, body in enumerate(others):
+            park(client, body, k * MOST_VARIANTS + i)
     for link, contact in scene.link_contact.items():
         p.changeDynamics(robot, handles.link(link, scene.urdf), physicsClientId=client, **contact)
     return handles
+
+
+def park(client: int, body: int, place: int) -> None:
+    """Put a body aside, where it touches nothing and sleeps."""
+    x, y, z = PARKING_M
+    p.setCollisionFilterGroupMask(body, -1, 0, 0, client)
+    p.resetBasePositionAndOrientation(body, (x, y + PARKED_APART_M * place, z), (0.0, 0.0, 0.0, 1.0), client)
+    p.resetBaseVelocity(body, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), client)
+    p.changeDynamics(body, -1, activationState=ASLEEP, physicsClientId=client)
+
+
+def wake(client: int, body: int) -> None:
+    """The reverse of `park`, but for place and collisions."""
+    p.changeDynamics(body, -1, activationState=AWAKE, physicsClientId=client)
 
 
 def _load_robot(client: int, scene: Scene) -> int:
@@ -126,15 +168,15 @@ def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
         raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
 
 
-def _make(client: int, body: Body) -> int:
-    if body.shape == "box":
-        half = [length / 2 for length in body.size]
+def _make(client: int, body: Body, form: Shape) -> int:
+    if form.kind == "box":
+        half = [length / 2 for length in form.size]
         shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=half, physicsClientId=client)
-    elif body.shape == "cylinder":
-        diameter, height = body.size
+    elif form.kind == "cylinder":
+        diameter, height = form.size
         shape = p.createCollisionShape(p.GEOM_CYLINDER, radius=diameter / 2, height=height, physicsClientId=client)
     else:
-        raise WorldError(f"shape: '{body.shape}' of body '{body.name}' is unknown; accepted is box or cylinder")
+        raise WorldError(f"shape: '{form.kind}' of body '{body.name}' is unknown; accepted is box or cylinder")
     number = p.createMultiBody(body.mass_kg, shape, basePosition=body.position, physicsClientId=client)
     p.changeDynamics(number, -1, lateralFriction=body.lateral_friction, physicsClientId=client)
     return number
