@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.bindings import JointCoulomb
 from envs.bullet_flight import BulletFlight
-from envs.bullet_loading import MOST_VARIANTS, Handles, connect, load, p, park, time_step_s, wake
+from envs.bullet_loading import Handles, connect, load, p, park, time_step_s
 from envs.bullet_parameters import BulletParameters
 from envs.flight import FREE_JOINTS
 from envs.scene import Effort, JointVelocity, Rotors
@@ -241,13 +241,15 @@ class BulletWorlds:
         return (scale * self._max_effort / self._scene.loading.engine_substeps).tolist()
 
     def _choose(self, i: int, k: int, variant: int) -> None:
-        """Let body k of world i be this variant from now on; the one before is put aside."""
+        """Let body k of world i be this variant from now on; the others are put aside, as they fall all the time."""
         client, numbers = self._clients[i], self._handles.variants[self._scene.bodies[k].name]
         before, now = self._bodies[i][k], numbers[variant]
         if before != now:
-            park(client, before, k * MOST_VARIANTS + numbers.index(before))
-            wake(client, now)
+            p.setCollisionFilterGroupMask(before, -1, 0, 0, client)
             self._bodies[i][k] = now
+        for body in numbers:
+            if body != now:
+                park(client, body, body)
 
     def _placed(self, name: str) -> tuple[dict[int, int], int]:
         """In each client the number of the body that has this name or link now, and the link's."""

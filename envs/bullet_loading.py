@@ -37,11 +37,7 @@ p = _import_quietly()
 
 PARKING_M = (0.0, 0.0, -100.0)  # where the variants of bodies wait that an episode has no use for
 PARKED_APART_M = 10.0
-MOST_VARIANTS = 100
-ASLEEP = p.ACTIVATION_STATE_ENABLE_SLEEPING | p.ACTIVATION_STATE_SLEEP
-AWAKE = p.ACTIVATION_STATE_WAKE_UP | p.ACTIVATION_STATE_DISABLE_SLEEPING
 GEAR_N = 100.0  # the most with which a joint that copies another is held to it
-
 
 
 @dataclass(frozen=True)
@@ -119,26 +115,19 @@ def load(client: int, scene: Scene) -> Handles:
             physicsClientId=client,
         )
         p.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=GEAR_N, physicsClientId=client)
-    for k, others in enumerate(each[1:] for each in variants.values()):
-        for i, body in enumerate(others):
-            park(client, body, k * MOST_VARIANTS + i)
+    for place, body in enumerate(one for each in variants.values() for one in each[1:]):
+        p.setCollisionFilterGroupMask(body, -1, 0, 0, client)
+        park(client, body, place)
     for link, contact in scene.link_contact.items():
         p.changeDynamics(robot, handles.link(link, scene.urdf), physicsClientId=client, **contact)
     return handles
 
 
 def park(client: int, body: int, place: int) -> None:
-    """Put a body aside, where it touches nothing and sleeps."""
+    """Let a body fall from where nothing is. Asleep it would cost no less, and not be the same body once awake."""
     x, y, z = PARKING_M
-    p.setCollisionFilterGroupMask(body, -1, 0, 0, client)
     p.resetBasePositionAndOrientation(body, (x, y + PARKED_APART_M * place, z), (0.0, 0.0, 0.0, 1.0), client)
     p.resetBaseVelocity(body, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), client)
-    p.changeDynamics(body, -1, activationState=ASLEEP, physicsClientId=client)
-
-
-def wake(client: int, body: int) -> None:
-    """The reverse of `park`, but for place and collisions."""
-    p.changeDynamics(body, -1, activationState=AWAKE, physicsClientId=client)
 
 
 def _load_robot(client: int, scene: Scene) -> int:

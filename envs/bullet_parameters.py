@@ -258,8 +258,8 @@ class BulletParameters:
         last = len(self._handles.variants[body]) - 1
         if parameter.scale != "integer" or parameter.bounds[0] < 0 or parameter.bounds[1] > last:
             raise WorldError(
-                f"{parameter.name}: scale {parameter.scale} with bounds {list(parameter.bounds)} does not choose among the "
-                f"variants of '{body}'; accepted are whole numbers inside [0, {last}]"
+                f"{parameter.name}: scale {parameter.scale} with bounds {list(parameter.bounds)} does not choose among "
+                f"the variants of '{body}'; accepted are whole numbers inside [0, {last}]"
             )
 
     def _each(self, client: int, name: str) -> list[_Part]:

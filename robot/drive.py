@@ -25,7 +25,7 @@ class Drive:
 
 
 class TipDrive(Drive):
-    """The task commands velocities of the tip, and of fingers: the simulated arm's servo makes them those of the joints."""
+    """The task commands velocities of the tip, and of fingers: the simulated arm's servo makes joint velocities."""
 
     def __init__(self, task: Task, velocity: CartesianVelocity) -> None:
         self._spec = velocity

@@ -16,10 +16,10 @@ class VelocityFilter(SafetyFilter):
     """Bounds velocities, m/s or rad/s, by the limits of each joint and by the workspace.
 
     All joints slow down together, so that the direction of the motion is kept; but those of `apart`, such as fingers,
-    each by itself: a gripper that is open already does not keep its arm from moving. Whatever is asked: no joint is sent
-    faster than its limit; speed changes no faster than the joint's acceleration allows, but slowing down before a
-    border is always allowed; no joint, and no point of the robot, is sent on a way that leads over its border within
-    `lookahead_s`; what is not finite, or follows an observation that is too old, gives zero.
+    each by itself: a gripper that is open already does not keep its arm from moving. Whatever is asked: no joint is
+    sent faster than its limit; speed changes no faster than the joint's acceleration allows, but slowing down before
+    a border is always allowed; no joint, and no point of the robot, is sent on a way that leads over its border
+    within `lookahead_s`; what is not finite, or follows an observation that is too old, gives zero.
     """
 
     RATE = "acceleration"
@@ -80,7 +80,7 @@ class VelocityFilter(SafetyFilter):
         return Filtered(velocity * (share * inside), tuple(reasons))
 
     def _shares(self, most: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """(u,) by how much, in [0, 1], each joint must slow down, with all of its group, so that none is above `most`."""
+        """(u,) by how much, in [0, 1], each joint with all of its group must slow down, that none is above `most`."""
         shares = np.ones(len(size))
         for group in self._groups:
             shares[group] = _share(most[group], size[group])

@@ -15,7 +15,7 @@ STILL_M = 0.0015  # fingers that move less than this in two steps have the objec
 
 
 class ScriptedLift:
-    """Over the object, down, close until the fingers stand still, up. Satisfies what a robot session asks of a policy."""
+    """Over the object, down, close until the fingers stand still, up. A robot session takes it for a policy."""
 
     version, run = 1, "scripted"
 

@@ -62,7 +62,13 @@ PARAMETERS = ParameterSpace(
         ),
         Parameter("object.mass_kg", "kg", 0.1, (0.02, 0.5), (0.05, 0.25), description="its inertia follows"),
         Parameter(
-            "object.friction", "1", 0.8, (0.2, 2.0), (0.5, 1.2), "log", "lateral; times 1.0 of the fingers and the table"
+            "object.friction",
+            "1",
+            0.8,
+            (0.2, 2.0),
+            (0.5, 1.2),
+            "log",
+            "lateral; times 1.0 of the fingers and the table",
         ),
         Parameter("object.spinning_friction", "m", 0.002, (0.0, 0.05), (0.001, 0.01), description="against turning"),
         Parameter("object.rolling_friction", "m", 0.0, (0.0, 0.01), (0.0, 0.0), description="against rolling"),
@@ -71,7 +77,9 @@ PARAMETERS = ParameterSpace(
             "start.around", "", 0.0, (0.0, 1.0), (0.0, 1.0), "integer", "1: begin with the object between the fingers"
         ),
         Parameter("sensor.object_noise_m", "m", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd of its tracked place"),
-        Parameter("sensor.object_delay_ms", "ms", 0.0, (0.0, 300.0), (0.0, 100.0), description="age of what is tracked"),
+        Parameter(
+            "sensor.object_delay_ms", "ms", 0.0, (0.0, 300.0), (0.0, 100.0), description="age of what is tracked"
+        ),
         Parameter("sensor.object_drift_m", "m/s^0.5", 0.0, (0.0, 0.02), (0.0, 0.0), description="walk of its zero"),
         Parameter("sensor.object_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
         Parameter("sensor.object_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
@@ -81,7 +89,10 @@ PARAMETERS = ParameterSpace(
 
 
 class Lift(Task):
-    """Success: the object's centre was LIFTED_M high for the last half of 4 s at 10 Hz. A lost object ends the episode."""
+    """Success: the object's centre is LIFTED_M high for the last half second of 4 s at 10 Hz.
+
+    A lost object ends the episode.
+    """
 
     name = "lift"
     control_hz = 10.0
@@ -206,7 +217,9 @@ class Lift(Task):
         return np.concatenate([tip - (0.5, 0.0, 0.85), finger, place - tip, height, last_action], axis=1)
 
     def true_state_scale(self) -> np.ndarray:
-        return np.array([1.0] * 7 + [30.0] + [1.0] * 7 + [5.0] + [2.0] * 3 + [1.0] * 4 + [2.0] * 3 + [0.1] * 3, np.float32)
+        return np.array(
+            [1.0] * 7 + [30.0] + [1.0] * 7 + [5.0] + [2.0] * 3 + [1.0] * 4 + [2.0] * 3 + [0.1] * 3, np.float32
+        )
 
     def height(self, state: State) -> np.ndarray:
         """(n,) m of the object's centre above where success begins."""
@@ -216,7 +229,7 @@ class Lift(Task):
         return self.tip(joint_position)[:, None]
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """Up to 1: a fifth for the tip at the object, with open fingers before and closing ones there; the rest by height."""
+        """Up to 1: for the tip at the object, for fingers open on the way and closing there, the most for height."""
         place = state.body_pose[:, 0, :3]
         away = np.linalg.norm(place - self.tip(state.joint_position), axis=1)
         reach = 1.0 - np.tanh(8.0 * away)
