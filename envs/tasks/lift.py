@@ -47,6 +47,7 @@ LOWEST_TIP_M = TABLE_M + 0.015  # the fingertips, 7 mm further, clear the highes
 START = (0.44, -0.12, 0.87), (0.58, 0.12, 0.95)  # of the tip
 GRASP = (0.46, -0.10, LOWEST_TIP_M), (0.56, 0.10, LOWEST_TIP_M + 0.015)  # of the tip where an episode begins around it
 PLACE = (0.46, -0.10), (0.56, 0.10)  # of the object
+AROUND = 0.25  # start.around above it
 YAW_RAD = 0.2  # turned by up to so much from the fingers
 WORKSPACE = (0.38, -0.22, LOWEST_TIP_M), (0.64, 0.22, 1.02)
 LOST_M = 0.06  # an object so far outside the workspace is out of reach
@@ -74,7 +75,7 @@ PARAMETERS = ParameterSpace(
         Parameter("object.rolling_friction", "m", 0.0, (0.0, 0.01), (0.0, 0.0), description="against rolling"),
         Parameter("table.height_m", "m", TABLE_M, (0.745, HIGHEST_TABLE_M), (0.745, 0.755), description="of its top"),
         Parameter(
-            "start.around", "", 0.0, (0.0, 1.0), (0.0, 1.0), "integer", "1: begin with the object between the fingers"
+            "start.around", "1", 0.0, (0.0, 1.0), (0.0, 1.0), description="above 0.25: it begins between the fingers"
         ),
         Parameter("sensor.object_noise_m", "m", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd of its tracked place"),
         Parameter(
@@ -193,7 +194,7 @@ class Lift(Task):
         variant, table, around = values[:, self._columns].T
         pose, position = start.body_pose.copy(), start.joint_position.copy()
         pose[:, 0, 2] = table + HEIGHTS_M[variant.astype(np.int64)] / 2
-        rows = np.flatnonzero(around)
+        rows = np.flatnonzero(around > AROUND)
         if len(rows):
             (low, high), place = np.array(PLACE), pose[rows, 0, 0]
             arm = panda.start_posture(self._around, np.minimum((place - low[0]) / (high[0] - low[0]), 1 - 1e-6))
@@ -238,7 +239,7 @@ class Lift(Task):
         fingers = near * (1.0 - opening) + (1.0 - near) * np.clip(opening, 0.0, 1.0) * 0.3
         rise = np.clip((place[:, 2] - TABLE_M - 0.032) / (LIFTED_M + 0.01 - TABLE_M - 0.032), 0.0, 1.0)
         effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
-        held = near * rise
+        held = np.clip((0.07 - away) / 0.03, 0.0, 1.0) * rise  # what is seen of it is late, and lags behind the tip
         return (0.15 * reach + 0.15 * fingers + 0.5 * held + 0.2 * (held >= 0.95) - 0.005 * effort).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:

@@ -76,9 +76,8 @@ def test_what_is_gripped_comes_along_and_is_not_let_go_of_at_a_stop():
     assert model.truth[0, 2] == pytest.approx(height, abs=0.015)
     hangs, opening = below_tip_m(model), model.state[0][7]
     model.advance(2000)
-    assert below_tip_m(model) == pytest.approx(hangs, abs=1e-3) and model.state[0][7] == pytest.approx(
-        opening, abs=3e-4
-    )
+    assert below_tip_m(model) == pytest.approx(hangs, abs=1e-3)
+    assert model.state[0][7] == pytest.approx(opening, abs=3e-4)
     slippery = around_object(object_friction=0.02)
     assert close_and_raise(slippery) < before + 0.02
 
