@@ -13,7 +13,7 @@ from envs.randomization.parameters import Parameter, ParameterSpace, Ranges
 from envs.randomization.samplers import UniformSampler
 from envs.scene import Shape
 from envs.servo import GRIP_LEASH_M, CartesianServo
-from envs.tasks.lift import HEIGHTS_M, HELD_OUT, OBJECTS, RISE_M, Lift
+from envs.tasks.lift import HEIGHTS_M, HELD_OUT, OBJECTS, RISE_M, WORKSPACE, Lift
 from envs.tasks.push import PARAMETERS, Push
 from envs.vector_env import TaskVectorEnv
 from envs.world import WorldError
@@ -85,6 +85,7 @@ def test_any_free_body_can_have_variants():
     env.reset()
     held = env.parameters[:, space.index("puck.shape")]
     assert set(held.tolist()) == {0.0, 1.0}
+    assert isinstance(env.world, BulletWorlds)
     assert (env.world.read_parameters()[:, space.index("puck.shape")] == held).all()
     env.close()
 
@@ -103,7 +104,7 @@ def test_training_never_draws_what_is_held_out():
 
 
 def test_fingers_move_apart_from_the_tip_and_press_on_what_holds_them_back():
-    spec = TASK.scene.actuation
+    spec = panda.gripping_servo(*WORKSPACE)
     servo = CartesianServo(spec, 1, 0.1)
     q = np.array([[*panda.POSTURE, 0.03]])
     servo.reset(np.array([0]), q)

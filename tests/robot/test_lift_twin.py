@@ -14,6 +14,7 @@ from robot.drive import make_drive
 from robot.interface import Observation
 from robot.open import open_session
 from robot.rollout import states
+from robot.settings import TwinSettings
 from robot.twin.hidden import LiftHidden
 from robot.twin.panda_gripper import LiftModel
 from tests.lifting import ScriptedLift
@@ -84,7 +85,7 @@ def test_what_is_gripped_comes_along_and_is_not_let_go_of_at_a_stop():
 
 def test_the_technician_brings_another_object_for_each_episode_and_held_out_ones_if_told():
     def seen(objects: str) -> set[int]:
-        model, numbers = LiftModel(LiftHidden(objects=objects)), set()
+        model, numbers = LiftModel(LiftHidden.model_validate({"objects": objects})), set()
         for seed in range(25):
             model.reset([*AROUND, panda.STROKE[1]], [0.0] * 8, seed)
             numbers.add(model._object)
@@ -117,8 +118,7 @@ def test_a_script_lifts_through_bus_filter_and_tracker(objects, tmp_path: Path):
     hidden = tmp_path / "hidden.yaml"
     hidden.write_text(f"objects: {objects}\n")
     settings = load_experiment("lift").robot
-    twin = settings.twin.model_copy(update={"hidden": hidden})
-    session = open_session(settings.model_copy(update={"twin": twin}), TASK, tmp_path)
+    session = open_session(settings.model_copy(update={"twin": TwinSettings(hidden=hidden)}), TASK, tmp_path)
     try:
         results = [
             session.run_episode(ScriptedLift(TASK), purpose="evaluation", seed=0, world=world)  # pyright: ignore
