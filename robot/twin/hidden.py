@@ -122,7 +122,7 @@ class LiftHidden(CameraHidden, PandaHidden):
     table_friction: Positive = 0.5  # Coulomb, of the object on the table
     grip_force_n: Positive = 14.0  # of each finger, the most
     grip_stiffness_n_m: Positive = 2500.0  # of the fingers' controller
-    grip_damping_n_s_m: Positive = 60.0
+    grip_damping_n_s_m: Positive = 150.0
     grip_coulomb_n: NotNegative = 1.0  # friction in each finger's drive
     finger_offset_m: Finite = 0.0004  # zero error
     finger_noise_m: NotNegative = 0.0001  # sd

@@ -20,7 +20,7 @@ FINGERS = slice(ARM, ARM + 2)
 HAND = ("panda_link7", *(f"panda_{side}finger" for side in ("left", "right")))  # the hand is fused into the link
 DRIVE_KG = 0.3  # the spindle's inertia, as seen from each finger
 SELF_LOCKING_N, SELF_LOCKING_N_S_M = 200.0, 1e6  # friction and damping of each finger while the motors are off
-LEASH_M = 0.012  # how far the fingers' reference may run ahead of fingers that are held back
+LEASH_M = 0.006  # how far the fingers' reference may run ahead of fingers that are held back
 KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER}
 
 
