@@ -13,7 +13,6 @@ import numpy as np
 
 from envs import panda
 from envs.bindings import BodyContact, BodyHeight, BodyMass, BodyVariant
-from envs.effects.command import Delay, Dropped, Gain, Lag
 from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Body, Scene, Shape
@@ -105,6 +104,7 @@ class Lift(Task):
     action_size = 4
     initial_size = 4
     period_jitter = "action.period_jitter_ms"
+    of_the_start = ("start.around",)
     history = 3
     frame_names = (
         "tip_x_m",
@@ -155,12 +155,7 @@ class Lift(Task):
 
     @property
     def command_effects(self):
-        return (
-            Dropped("action.drop_rate"),
-            Delay("action.delay_ms"),
-            Gain("action.gain"),
-            Lag("action.lag_ms"),
-        )
+        return panda.command_effects()
 
     @property
     def sensor_effects(self):
