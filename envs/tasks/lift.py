@@ -231,7 +231,8 @@ class Lift(Task):
         reach = 1.0 - np.tanh(8.0 * away)
         near = np.clip((0.035 - away) / 0.015, 0.0, 1.0)
         opening = state.joint_position[:, 7] / panda.STROKE[1]
-        fingers = near * (1.0 - opening) + (1.0 - near) * np.clip(opening, 0.0, 1.0) * 0.3
+        closed = np.clip((1.0 - opening) / 0.45, 0.0, 1.0)  # nothing is gained by closing on less than an object
+        fingers = near * closed + (1.0 - near) * np.clip(opening, 0.0, 1.0) * 0.3
         rise = np.clip((place[:, 2] - TABLE_M - 0.032) / (LIFTED_M + 0.01 - TABLE_M - 0.032), 0.0, 1.0)
         effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
         held = np.clip((0.07 - away) / 0.03, 0.0, 1.0) * rise  # what is seen of it is late, and lags behind the tip
