@@ -47,7 +47,7 @@ class BulletWorlds:
                 + (f"{engine} times " if engine > 1 else "")
                 + f"its {task.control_hz:g} Hz control rate"
             )
-        self._scene, self._space = scene, task.parameters
+        self._scene, self._space, self._engine = scene, task.parameters, engine
         self._call_s = time_step_s(engine / scene.physics_hz, engine)
         self._stretched = np.zeros(n, bool)  # whether a client's time step differs from _call_s
         self._clients: list[int] = []
@@ -133,7 +133,7 @@ class BulletWorlds:
         if self._scene.actuation != Effort() or self._scene.bodies:
             raise WorldError("branch: this scene has servos or free bodies; accepted is one driven by efforts alone")
         body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
-        put, set_motors, advance = p.resetJointStatesMultiDof, p.setJointMotorControlArray, p.stepSimulation
+        put, drive, advance = p.resetJointStatesMultiDof, p.setJointMotorControl2, p.stepSimulation
         read, engine = p.getJointStates, self._scene.loading.engine_substeps
         calls = (period_s / profile.shape[2]).tolist()
         flat: list[float] = []
@@ -147,7 +147,8 @@ class BulletWorlds:
                     last_s = call_s
                 put(body, joints, q, dq, client)
                 for effort in efforts:
-                    set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
+                    for joint, one in zip(actuated, effort, strict=True):  # positional: half the time of the array call
+                        drive(body, joint, torque, 0.0, 0.0, one, 0.0, 0.0, 0.0, client)
                     advance(client)
                 for joint in read(body, joints, client):
                     flat += joint[:2]
@@ -159,6 +160,7 @@ class BulletWorlds:
 
     def set_parameters(self, parameters: np.ndarray) -> None:
         """Give the first k worlds their rows of parameters (k, d), whatever state they are in."""
+        self._applied[: len(parameters)] = parameters
         self._rows = parameters.tolist()
         for client, row in zip(self._clients, self._rows, strict=False):
             self._parameters.apply(client, row)
@@ -282,10 +284,13 @@ class BulletWorlds:
         flight.reset(rows, state.joint_position[rows], state.joint_velocity[rows])
 
     def _stretch(self, extra_s: np.ndarray | None) -> None:
-        calls = self._call_s + (np.zeros(self.n) if extra_s is None else extra_s / self.substeps)
+        calls = np.full(self.n, self._call_s) if extra_s is None else self._call_s + extra_s / self.substeps
         differs = calls != self._call_s
-        for i in np.flatnonzero(differs | self._stretched).tolist():
-            p.setTimeStep(time_step_s(float(calls[i]), self._scene.loading.engine_substeps), self._clients[i])
+        chosen = np.flatnonzero(differs | self._stretched)
+        for i, call_s in zip(chosen.tolist(), time_step_s(calls[chosen], self._engine).tolist(), strict=True):
+            p.setTimeStep(call_s, self._clients[i])
+            if self._parameters.brakes:
+                self._parameters.brake(self._clients[i], self._applied[i].tolist())
         self._stretched = differs
 
     def _by_efforts(self, profile: np.ndarray, pushes: list[Push]) -> State:
@@ -308,6 +313,7 @@ class BulletWorlds:
     def _by_velocities(self, profile: np.ndarray, pushes: list[Push]) -> State:
         body, joints, actuated, velocity = self._robot, self._joints, self._actuated, p.VELOCITY_CONTROL
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
+        both = np.zeros(0)
         for k in range(self.substeps):
             targets = profile[:, k]
             if self._servo is not None:
@@ -331,7 +337,7 @@ class BulletWorlds:
                     self._read_bodies(client, bodies, around)
             both = np.array(flat).reshape(self.n, len(joints), 2)
             self._encoders = both[:, self._servo_columns, 0]
-        return self._state(flat, around)
+        return self._state(both, around)
 
     @staticmethod
     def _read_bodies(client: int, bodies: list[int], into: list[float]) -> None:
@@ -343,8 +349,8 @@ class BulletWorlds:
             into += linear
             into += angular
 
-    def _state(self, joints: list[float], bodies: list[float]) -> State:
-        both = np.array(joints, np.float32).reshape(self.n, len(self._joints), 2)
+    def _state(self, joints: list[float] | np.ndarray, bodies: list[float]) -> State:
+        both = np.asarray(joints, np.float32).reshape(self.n, len(self._joints), 2)
         if not self._scene.bodies:
             return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
         around = np.array(bodies, np.float32).reshape(self.n, len(self._scene.bodies), 13)

@@ -7,6 +7,9 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from envs.kinematics import asset_path, urdf_text
 from envs.scene import Body, Rotors, Scene, Shape
@@ -38,6 +41,7 @@ p = _import_quietly()
 PARKING_M = (0.0, 0.0, -100.0)  # where the variants of bodies wait that an episode has no use for
 PARKED_APART_M = 10.0
 GEAR_N = 100.0  # the most with which a joint that copies another is held to it
+Seconds = TypeVar("Seconds", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ def connect() -> int:
     return client
 
 
-def time_step_s(wanted_s: float, substeps: int) -> float:
+def time_step_s(wanted_s: Seconds, substeps: int) -> Seconds:
     """The time step to set so that an engine call makes exactly `substeps` physics steps.
 
     Bullet counts them by dividing times and carries the rest over to the next call, so the step must divide
     without rounding; this one does, and is within a picosecond a step.
     """
-    return wanted_s if substeps == 1 else substeps * round(wanted_s / substeps * 2**40) * 2.0**-40
+    return wanted_s if substeps == 1 else substeps * np.round(wanted_s / substeps * 2**40) * 2.0**-40
 
 
 def load(client: int, scene: Scene) -> Handles:

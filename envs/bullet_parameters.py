@@ -191,6 +191,11 @@ class BulletParameters:
             p.resetBasePositionAndOrientation(body, (x, y, row[column] - half), (0.0, 0.0, 0.0, 1.0), client)
         self.brake(client, row)
 
+    @property
+    def brakes(self) -> bool:
+        """Whether any joint has Coulomb friction."""
+        return bool(self._coulomb)
+
     def brake(self, client: int, row: list[float]) -> None:
         """Set Coulomb friction alone: PyBullet keeps it as an impulse, for the time step that there is now."""
         for joint, column in self._coulomb:

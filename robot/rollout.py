@@ -99,6 +99,16 @@ def states(task: Task, columns: Mapping[str, np.ndarray], rows: slice = slice(No
     return replace(state, goal=columns["goal"][rows]) if task.goal_size else state
 
 
+def succeeded(task: Task, columns: Mapping[str, np.ndarray]) -> bool:
+    """Judged by the task from the last measured state, and from as many before it as it asks for."""
+    steps, hold = len(columns["reward"]), task.hold_steps
+    if not steps or steps < hold:
+        return False
+    if not task.success(states(task, columns, slice(-1, None)), np.array([steps]))[0]:
+        return False
+    return bool(task.holding(states(task, columns, slice(steps - hold, None))).all())
+
+
 def rollout(
     robot: Robot,
     task: Task,

@@ -26,7 +26,7 @@ from robot.moves import Moves
 from robot.operator import handlers
 from robot.policy import ExportedPolicy
 from robot.request import Desk
-from robot.rollout import Recording, rollout, states
+from robot.rollout import Recording, rollout, succeeded
 from robot.safety import SafetyFilter, Workspace
 from robot.settings import MODES, Mode, RobotSettings
 from robot.speed import SpeedBook
@@ -261,7 +261,7 @@ class RobotSession(Moves):
                 episode_id=self.store.next_id(self.settings.name),
                 robot=self.settings.name,
                 purpose=purpose,
-                success=not stop and mode != "shadow" and self._succeeded(columns),
+                success=not stop and mode != "shadow" and succeeded(self.task, columns),
                 episode_return=float(columns["reward"].sum()),
                 steps=len(recording),
                 robot_s=robot_s,
@@ -341,15 +341,6 @@ class RobotSession(Moves):
         values = ", ".join(f"{name} {value:+.3f}" for name, value in zip(spec.actuated, command, strict=True))
         unit = "m/s or rad/s" if spec.takes == "velocity" else "N or N m"
         self._confirmer.ask(f"send {values} ({unit}) for one period", lambda: self.interrupted)
-
-    def _succeeded(self, columns: dict[str, np.ndarray]) -> bool:
-        """Judged by the task from the last measured state, and from as many before it as it asks for."""
-        steps, hold = len(columns["reward"]), self.task.hold_steps
-        if not steps or steps < hold:
-            return False
-        if not self.task.success(states(self.task, columns, slice(-1, None)), np.array([steps]))[0]:
-            return False
-        return bool(self.task.holding(states(self.task, columns, slice(steps - hold, None))).all())
 
     def _keep(self, episode: RobotEpisode, counts: bool) -> RobotEpisode:
         """Durable first, then the books. Without a single step there is nothing to keep."""

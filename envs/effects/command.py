@@ -7,6 +7,8 @@ from scipy.special import ndtri
 
 from envs.effects.base import CommandEffect
 
+LONG = 1000  # substeps of a profile from which on a loop over them in Python is slow
+
 
 class Delay(CommandEffect):
     """Commands arrive d ms late, held (zero-order) until the next; before the first the motors get nothing.
@@ -113,6 +115,8 @@ class Lag(CommandEffect):
         self._effort[mask] = self._rest
 
     def _transform(self, profile: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        if self.substeps > LONG:
+            return self._filtered(profile)
         changed = np.empty_like(profile)
         effort = self._effort
         for s in range(self.substeps):
@@ -124,6 +128,17 @@ class Lag(CommandEffect):
             effort = left
         self._effort = effort
         return changed
+
+    def _filtered(self, profile: np.ndarray) -> np.ndarray:
+        """The same for a profile of very many substeps, such as a whole recording."""
+        from scipy.signal import lfilter
+
+        before = np.empty_like(profile)  # f at the start of each substep
+        for i, decay in enumerate(self._decay[:, 0].tolist()):
+            before[i, 0] = self._effort[i]
+            after, _ = lfilter([1.0 - decay], [1.0, -decay], profile[i], axis=0, zi=decay * self._effort[i][None])
+            before[i, 1:], self._effort[i] = after[:-1], after[-1]
+        return profile + (before - profile) * self._mean[:, None]
 
 
 class Noise(CommandEffect):

@@ -192,10 +192,11 @@ class GroupDelay(GroupEffect):
             self._past = np.concatenate([self._past, oldest], axis=1)
 
     def _change(self, true: np.ndarray, noise: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray:
-        past = self._past[rows]
-        past = np.concatenate([true[:, None], past[:, :-1]], axis=1)
-        past = np.where(self._first[rows][:, None, None], true[:, None], past)
-        self._first[rows] = False
+        past = np.concatenate([true[:, None], self._past[rows, :-1]], axis=1)
+        first = self._first[rows]
+        if first.any():
+            past[first] = true[first, None]
+            self._first[rows] = False
         self._past[rows] = past
         k, whole = np.arange(len(past)), self._whole[rows]
         newer, older = past[k, whole], past[k, whole + 1]

@@ -2,8 +2,10 @@
 
 Frame: the arm stands at the origin, x forwards, z up, m; the table's top is at z = 0.75. The robot measures its
 joint angles, and a tracker the puck's position; it takes a horizontal velocity of the tip, whose height is held.
-Peng et al. used a Fetch arm; the randomized quantities and their ranges are theirs, delay, lag and tracker
-errors are added. Of the scale factors one is drawn for all links or joints.
+Peng et al. used a Fetch arm at 25 Hz. Theirs are the 7 cm, the randomized quantities with their ranges, and what
+is log-uniform: masses, damping, friction, gains. Otherwise here: one factor is drawn for all links or all joints;
+the mean extra time of a period is uniform, not its rate; noise has ranges in SI units instead of 5 % of a running
+standard deviation; delay, lag and errors of the tracker are added.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from envs.task import State, Task
 
 MAX_SPEED_M_S = 0.35
 SUCCESS_M = 0.07
+APART_M = SUCCESS_M + 0.01  # least distance from puck to goal at the start
 TABLE_M = 0.75
 TIP_M = 0.782  # the fingertips then clear the highest table by 5 mm and still meet the puck on the lowest
 PUCK_RADIUS_M, PUCK_HEIGHT_M = 0.05, 0.06
@@ -34,7 +37,7 @@ LOST_M = 0.10  # a puck so far outside the workspace is out of reach
 PARAMETERS = ParameterSpace(
     [
         *panda.PARAMETERS,
-        Parameter("puck.mass_kg", "kg", 0.2, (0.02, 1.0), (0.1, 0.4), description="puck; its inertia follows"),
+        Parameter("puck.mass_kg", "kg", 0.2, (0.02, 1.0), (0.1, 0.4), "log", "puck; its inertia follows"),
         Parameter(
             "puck.friction", "1", 1.0, (0.05, 8.0), (0.1, 5.0), "log", "lateral; times the table's 0.2 where they touch"
         ),
@@ -146,13 +149,13 @@ class Push(Task):
         position = panda.start_posture(self._starts, uniform[:, 0])
         place = np.array([0, 0, TABLE_M + PUCK_HEIGHT_M / 2, 0, 0, 0, 1], np.float32)
         pose = np.tile(place, (n, 1, 1))
-        pose[:, 0, :2] = _within(PUCK, uniform[:, 1:3])
+        pose[:, 0, :2] = puck = _within(PUCK, uniform[:, 1:3])
         return State(
             joint_position=position,
             joint_velocity=np.zeros_like(position),
             body_pose=pose,
             body_twist=np.zeros((n, 1, 6), np.float32),
-            goal=_within(GOAL, uniform[:, 3:5]).astype(np.float32),
+            goal=_apart(puck, _within(GOAL, uniform[:, 3:5])).astype(np.float32),
         )
 
     def settle(self, start: State, values: np.ndarray) -> State:
@@ -203,6 +206,14 @@ class Push(Task):
 
     def success(self, state: State, steps: np.ndarray) -> np.ndarray:
         return (steps >= self.max_steps) & (self.distance(state) < SUCCESS_M) & ~self.failed(state)
+
+
+def _apart(puck: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Goals (n, 2), of which those too near their puck are moved aside, by half the width of the field of goals."""
+    (_, low), (_, high) = GOAL
+    near = np.linalg.norm(goal - puck, axis=1) < APART_M
+    aside = low + np.mod(goal[:, 1] - low + (high - low) / 2, high - low)
+    return np.stack([goal[:, 0], np.where(near, aside, goal[:, 1])], axis=1)
 
 
 def _within(box: tuple[tuple[float, ...], tuple[float, ...]], uniform: np.ndarray) -> np.ndarray:

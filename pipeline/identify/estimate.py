@@ -29,9 +29,10 @@ from robot.logs import Log
 # looks like information.
 STEP = 1e-3
 OUTLIER = 3.0  # innovations beyond so many sds count linearly
-FEW_WINDOWS, NOISE_WINDOWS = 16, 40  # enough to begin with; enough for the noise
+SEARCHES = ((8, 6), (16, 3))  # windows, and evaluations on them, to begin with
+NOISE_WINDOWS, STEP_WINDOWS = 40, 50  # enough for the noise; enough for a step from there
 FOLDS = 5
-SMALL_STEP, MOST_STEPS = 0.15, 6  # in sds of the result
+SMALL_STEP, LARGE_STEP, MOST_STEPS = 0.15, 2.0, 6  # in sds of the result; slopes hold over less than a large one
 
 Progress = Callable[[float, str], None]
 
@@ -86,19 +87,25 @@ def fit_task(
     noise, x = _first_guess(logs), np.zeros(len(sought.free))
     with Crew(task, logs, windows, len(sought.free) + 1, settings.processes) as crew:
         problem = _Problem(crew, sought)
-        few = max(1, len(windows) // FEW_WINDOWS)
         tell(0.05, "first look")
-        x, noise = problem.search(x, noise, few)
+        x, noise = problem.search(x, noise, len(windows))
         tell(0.4, "all windows")
         linear = crew.linearise(sought.values(x), noise)
         noise, noise_covariance = fit_noise(_every(linear, max(1, len(windows) // NOISE_WINDOWS)), noise)
         filtered = gains(linear, noise)
-        for turn in range(MOST_STEPS):
-            tell(min(0.6 + 0.1 * turn, 0.9), "refining")
-            innovations, slope, now = problem.slopes(x, filtered, 1)
+        tell(0.6, "refining")
+        if len(windows) >= 2 * STEP_WINDOWS:
+            x = problem.stepped(x, linear, noise, windows, settings.block_s)
+        slope, change = None, np.inf
+        for _ in range(MOST_STEPS):
+            if slope is None or change > LARGE_STEP:
+                innovations, slope, now = problem.slopes(x, filtered, 1)
+            else:
+                innovations, now = problem.innovations(x, filtered, 1)
             parts = _Parts(innovations, slope, windows, settings.block_s, x)
             x, change = parts.step(sought)
-            if turn and change < SMALL_STEP:
+            tell(0.9, "refining")
+            if change < SMALL_STEP:
                 break
     tell(1.0, "done")
     used = windows.valid
@@ -110,7 +117,7 @@ def fit_task(
         draws=parts.bootstrap(sought, settings.draws, np.random.default_rng(seed)),
         information=parts.information.sum(0),
         noise=noise,
-        noise_covariance=noise_covariance * min(NOISE_WINDOWS, len(windows)) / len(windows),
+        noise_covariance=noise_covariance,
         seconds=float(windows.period_s[used].sum()),
         residual_rms=parts.residual_rms(),
         held_out_rms=parts.held_out_rms(),
@@ -124,12 +131,13 @@ class _Problem:
     def __init__(self, crew: Crew, sought: Unknowns) -> None:
         self._crew, self._sought = crew, sought
 
-    def search(self, x: np.ndarray, noise: Noise, every: int) -> tuple[np.ndarray, Noise]:
-        """Parameters and noise from few windows: linearise, find the noise, then the parameters, twice."""
+    def search(self, x: np.ndarray, noise: Noise, windows: int) -> tuple[np.ndarray, Noise]:
+        """Parameters and noise from few of the windows: linearise, find the noise, then the parameters, twice."""
         low, high = self._sought.bounds
-        for evaluations in (8, 4):
+        for few, evaluations in SEARCHES:
+            every = -(-windows // few)
             linear = self._crew.linearise(self._sought.values(x), noise, every)
-            noise, _ = fit_noise(_every(linear, max(1, len(linear.valid) // NOISE_WINDOWS)), noise)
+            noise, _ = fit_noise(linear, noise, exact=False)
             filtered = gains(linear, noise)
             x = least_squares(
                 partial(self._residual, filtered, every),
@@ -144,8 +152,19 @@ class _Problem:
             ).x
         return x, noise
 
+    def stepped(self, x: np.ndarray, linear: Linear, noise: Noise, windows: Windows, block_s: float) -> np.ndarray:
+        """x after a Gauss-Newton step on some of the windows."""
+        every = len(windows) // STEP_WINDOWS
+        innovations, slope, _ = self.slopes(x, gains(_every(linear, every), noise), every)
+        return _Parts(innovations, slope, windows.pick(slice(None, None, every)), block_s, x).step(self._sought)[0]
+
+    def innovations(self, x: np.ndarray, filtered: Gains, every: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whitened innovations (W, T, m), and the innovations as they are, SI."""
+        raw = self._crew.innovations(self._sought.values(x[None]), filtered, every)[0]
+        return (filtered.whiten @ raw[..., None])[..., 0], raw
+
     def slopes(self, x: np.ndarray, filtered: Gains, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Whitened innovations (W, T, m), their slopes (W, T, m, F), and the innovations as they are, SI."""
+        """Whitened innovations, their slopes (W, T, m, F), and the innovations as they are, SI."""
         low, high = self._sought.bounds
         step = np.where(x + STEP <= high, STEP, -STEP)
         around = np.concatenate([x[None], x + np.diag(step)])
@@ -154,8 +173,7 @@ class _Problem:
         return white[0], np.moveaxis((white[1:] - white[0]) / step[:, None, None, None], 0, -1), raw[0]
 
     def _residual(self, filtered: Gains, every: int, x: np.ndarray) -> np.ndarray:
-        raw = self._crew.innovations(self._sought.values(x[None]), filtered, every)[0]
-        return np.concatenate([(filtered.whiten @ raw[..., None]).ravel(), x])
+        return np.concatenate([self.innovations(x, filtered, every)[0].ravel(), x])
 
     def _jacobian(self, filtered: Gains, every: int, x: np.ndarray) -> np.ndarray:
         slope = self.slopes(x, filtered, every)[1]
@@ -167,18 +185,18 @@ class _Parts:
 
     def __init__(self, white: np.ndarray, slope: np.ndarray, windows: Windows, block_s: float, x: np.ndarray) -> None:
         self.x = x
-        weight = (1 + np.square(white / OUTLIER)) ** -0.25  # square root of the derivative of the robust loss
-        r, j = weight * white, weight[..., None] * slope
+        far = 1 + np.square(white / OUTLIER)
+        r, j = far**-0.5 * white, far[..., None] ** -0.75 * slope  # pull, and root of the curvature, of the loss
         since = windows.time_s[:, :-1] - windows.time_s[:, :1]
         block = np.floor(since / block_s + 1e-6).astype(int)
         label = (np.arange(len(windows))[:, None] * (block.max() + 1) + block)[windows.valid]
         kinds, which = np.unique(label, return_inverse=True)
         size = slope.shape[-1]
         self.information, self._pull = np.zeros((len(kinds), size, size)), np.zeros((len(kinds), size))
-        rows, own = j[windows.valid], r[windows.valid]
+        rows, own = j[windows.valid], (r * white)[windows.valid]
         np.add.at(self.information, which, np.einsum("kma,kmb->kab", rows, rows))
-        np.add.at(self._pull, which, np.einsum("kma,km->ka", rows, own))
-        self._square = np.bincount(which, np.square(own).sum(1))
+        np.add.at(self._pull, which, np.einsum("kma,km->ka", slope[windows.valid], r[windows.valid]))
+        self._square = np.bincount(which, own.sum(1))
         self._count = np.bincount(which) * r.shape[-1]
         first = np.zeros(len(kinds), int)
         first[which] = np.flatnonzero(windows.valid.ravel())

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 LONG = 5.5  # length of a whitened innovation beyond which it counts linearly (Huber), for m = 4 about 1 in 10^5
 
@@ -97,14 +96,14 @@ def gains(linear: Linear, noise: Noise) -> Gains:
 
 
 def _misfit(linear: Linear, logs: np.ndarray) -> np.ndarray:
-    """(N,) minus twice the log likelihood for N settings of the noise (N, m + u), up to a constant."""
+    """(N, W) minus twice the log likelihood for N settings of the noise (N, m + u), up to a constant."""
     size = linear.gain.shape[-1]
     variance = np.exp(2 * logs)[:, None]  # (N, 1, m + u)
     eye = np.eye(size)
     sensor, effort = variance[..., :size, None] * eye, variance[..., size:]
     covariance = np.broadcast_to(sensor, (len(logs), len(linear.valid), size, size))
     behind = np.zeros((len(logs), len(linear.valid), size, 1))  # of the state under these gains to that of `linear`
-    total = np.zeros(len(logs))
+    total = np.zeros((len(logs), len(linear.valid)))
     for k in range(linear.valid.shape[1]):
         a, b = linear.transition[:, k], linear.push[:, k]
         before = a @ covariance @ np.swapaxes(a, -1, -2) + (b * effort[:, :, None]) @ np.swapaxes(b, -1, -2)
@@ -117,38 +116,51 @@ def _misfit(linear: Linear, logs: np.ndarray) -> np.ndarray:
         square = np.square(np.linalg.solve(root, new)).sum((-1, -2))
         length = np.where(square > LONG**2, 2 * LONG * np.sqrt(square) - LONG**2, square)
         size_of = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
-        total += ((size_of + length) * linear.valid[:, k]).sum(-1)
+        total += (size_of + length) * linear.valid[:, k]
     return total
 
 
 def log_likelihood(linear: Linear, noise: Noise) -> float:
     """Of everything that was measured, given what came before, in nats; rows far out count as in `fit_noise`."""
     rows = float(linear.valid.sum()) * len(noise.sensor)
-    return -0.5 * (float(_misfit(linear, noise.logs[None])[0]) + rows * np.log(2 * np.pi))
+    return -0.5 * (float(_misfit(linear, noise.logs[None]).sum()) + rows * np.log(2 * np.pi))
 
 
-def fit_noise(linear: Linear, start: Noise, rounds: int = 20) -> tuple[Noise, np.ndarray]:
-    """The most likely noise, and the covariance (m + u, m + u) of its logarithms."""
+def fit_noise(linear: Linear, start: Noise, exact: bool = True) -> tuple[Noise, np.ndarray]:
+    """The most likely noise, and the covariance (m + u, m + u) of its logarithms; not `exact` is a first guess.
+
+    The covariance is the larger of the likelihood's own and the sandwich over windows (White 1982, Econometrica 50:1),
+    which holds where the noise is not quite as assumed.
+    """
+    from scipy.optimize import minimize  # only now: a crew's other processes need no optimiser
+
     size, step = len(start.sensor), 1e-3
 
-    def with_slope(logs: np.ndarray) -> tuple[float, np.ndarray]:
-        around = np.concatenate([logs[None], logs + step * np.eye(len(logs))])
-        found = _misfit(linear, around)
-        return float(found[0]), (found[1:] - found[0]) / step
+    def each(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = _misfit(linear, np.concatenate([logs[None], logs + step * np.eye(len(logs))]))
+        return found[0], (found[1:] - found[0]) / step
+
+    def whole(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = each(logs)
+        return float(value.sum()), slope.sum(-1)
 
     low = start.logs - 4.0
     found = minimize(
-        with_slope,
+        whole,
         start.logs,
         jac=True,
         method="L-BFGS-B",
         bounds=list(zip(low, start.logs + 4.0, strict=True)),
-        options={"maxiter": rounds, "ftol": 1e-6},
+        options={"maxiter": 20 if exact else 8, "ftol": 1e-6 if exact else 1e-4},
     ).x
-    slopes = np.stack([with_slope(found + 0.05 * row)[1] for row in np.eye(len(found))])
-    middle = with_slope(found)[1]
-    hessian = (slopes - middle) / 0.05 / 2
-    hessian = (hessian + hessian.T) / 2
-    values, vectors = np.linalg.eigh(hessian)
-    covariance = (vectors / np.maximum(values, 1.0)) @ vectors.T  # no log sd is known worse than to ±1
-    return Noise.from_logs(found, size), covariance
+    if not exact:
+        return Noise.from_logs(found, size), np.eye(len(found))
+    slope = each(found)[1] / 2
+    hessian = np.stack([whole(found + 0.05 * row)[1] / 2 - slope.sum(-1) for row in np.eye(len(found))]) / 0.05
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    own = (vectors / np.maximum(values, 1.0)) @ vectors.T  # no log sd is known worse than to ±1
+    slope = slope - slope.mean(-1, keepdims=True)
+    count = slope.shape[-1]
+    sandwich = own @ slope @ slope.T @ own * count / max(count - len(found), 1)
+    wider = np.sqrt(np.maximum(np.diag(sandwich) / np.diag(own), 1.0))
+    return Noise.from_logs(found, size), own * np.outer(wider, wider)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.identify.ahead import Ahead
 from pipeline.identify.estimate import TaskFit
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN = 12  # predictions drawn
+COLUMNS, TICKS = 4, 4  # of the posteriors
 
 
 def write_page(fit: TaskFit, ahead: Ahead, path: Path) -> None:
     """A PNG of one page; `ahead` are predictions on the fitted recordings."""
+    page(fit, ahead).savefig(path)
+
+
+def page(fit: TaskFit, ahead: Ahead) -> Figure:
+    """The same as a figure that can be drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,14 +37,14 @@ def write_page(fit: TaskFit, ahead: Ahead, path: Path) -> None:
         _residual(grid[channel, 1], fit, ahead, channel)
     grid[-1, 0].set_xlabel("s of recording, drawn one after the other")
     grid[-1, 1].set_xlabel("s ahead")
-    columns = 4
+    columns = COLUMNS
     rows = -(-len(fit.unknowns.free) // columns)
     _posteriors(bottom.subplots(rows, columns, squeeze=False).ravel(), fit)
     bottom.suptitle("Posterior (bootstrap), 95 % shaded, and the assumed prior (dashed)", fontsize=9)
     sources = sorted({log.source for log in fit.logs})
     named = ", ".join(sources[:4]) + (f" and {len(sources) - 4} more" if len(sources) > 4 else "")
     figure.suptitle(f"{fit.task.name}: {fit.seconds:.0f} s of {named}", fontsize=10)
-    figure.savefig(path)
+    return figure
 
 
 def _motion(axis, fit: TaskFit, ahead: Ahead, channel: int) -> None:
@@ -67,7 +77,7 @@ def _residual(axis, fit: TaskFit, ahead: Ahead, channel: int) -> None:
     axis.axhline(fit.noise.sensor[channel], color="tab:green", lw=0.8, ls=":")
     axis.tick_params(labelsize=6)
     if channel == 0:
-        axis.set_title("residuals: each, rms (black), sensor noise (green)", fontsize=8)
+        axis.set_title("errors: each (red), rms (black),\nsensor noise (green)", fontsize=8)
 
 
 def _posteriors(axes: np.ndarray, fit: TaskFit) -> None:
@@ -89,8 +99,12 @@ def _posteriors(axes: np.ndarray, fit: TaskFit) -> None:
         axis.plot(grid, prior * slope, color="0.4", lw=1, ls="--")
         axis.set_xlim(grid[0], grid[-1])
         value = fit.values[sought.columns[i]]
-        axis.set_title(f"{name}\n{value:.4g} [{low:.4g}, {high:.4g}] {parameter.unit}", fontsize=7)
+        unit = "" if parameter.unit == "1" else f", {parameter.unit}"
+        axis.set_title(f"{name}{unit}\n{value:.4g} [{low:.4g}, {high:.4g}]", fontsize=7)
         axis.tick_params(labelsize=6)
+        axis.locator_params(axis="x", nbins=TICKS)
+        axis.ticklabel_format(axis="x", scilimits=(-3, 4), useOffset=False)
+        axis.xaxis.get_offset_text().set_fontsize(6)
         axis.set_yticks([])
 
 

@@ -150,6 +150,19 @@ def test_period_jitter_makes_periods_longer():
     assert went[1].mean() / went[0].mean() == pytest.approx(1 + 8 / 50, abs=0.08)
 
 
+def test_no_puck_starts_at_its_goal():
+    """And all of the field of goals is still drawn, nothing outside it."""
+    from envs.tasks.push import APART_M, GOAL, SUCCESS_M
+
+    uniform = np.random.default_rng(0).uniform(size=(20_000, 5))
+    start = Push().initial(uniform)
+    distance = Push().distance(start)
+    assert distance.min() >= APART_M - 1e-6 > SUCCESS_M
+    assert start.goal.min(axis=0) == pytest.approx(GOAL[0], abs=1e-3)
+    assert start.goal.max(axis=0) == pytest.approx(GOAL[1], abs=1e-3)
+    assert np.array_equal(start.goal[7:9], Push().initial(uniform[7:9]).goal)
+
+
 def scripted(env):
     """Actions that do the job from the true state, as a person would write them."""
     state = env._true

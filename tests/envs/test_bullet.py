@@ -152,6 +152,19 @@ def test_coulomb_friction_holds_below_its_force_and_brakes_above(worlds):
     assert speed == pytest.approx((2.0 - 0.8) / 4.0 * 0.2, rel=0.02)
 
 
+def test_coulomb_friction_keeps_its_size_in_periods_of_other_lengths(worlds):
+    """PyBullet keeps it as an impulse; a period half as long again must brake by as much more."""
+    worlds.reset(ALL, at(speed=1.0, angle=np.pi), parameters(cart__coulomb_n=0.8, pole__mass_kg=0.02))
+    nothing = np.zeros((N, worlds.substeps, 1))
+    speeds = [np.ones(N)]
+    for extra_s in (None, np.array([0.0, 0.01, 0.02]), None):
+        speeds.append(worlds.step(nothing, extra_s).joint_velocity[:, 0])
+        assert worlds.read_parameters()[:, SPACE.index("cart.coulomb_n")] == pytest.approx(0.8)
+    lost = -np.diff(speeds, axis=0)
+    assert lost[1] / lost[0] == pytest.approx([1.0, 1.5, 2.0], rel=0.02)
+    assert lost[2] == pytest.approx(lost[0], rel=0.05)
+
+
 def test_substeps_are_felt_in_order(worlds):
     """An impulse early in the period carries the cart further than a late one."""
     ways = []

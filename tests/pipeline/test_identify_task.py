@@ -19,6 +19,7 @@ from pipeline.identify.crew import Crew, Filter
 from pipeline.identify.design import design, score
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
 from pipeline.identify.kalman import Gains, Noise, fit_noise, gains
+from pipeline.identify.page import page
 from pipeline.identify.recording import Windows, as_recorded_by, cut
 from pipeline.identify.simulated import record
 from pipeline.identify.unknowns import unknowns
@@ -234,6 +235,14 @@ def test_designed_motions_stay_inside_the_limits_and_tell_more():
     logs = record(TASK, LIMITS, np.tile(values(), (2, 1)), [plans[0], weak], 8.0, 0.5)
     strong, feeble = (fit_task(TASK, [log], FitSettings(fixed=sought.given, draws=10)).information for log in logs)
     assert score(strong[None]) > score(feeble[None]) + 2
+
+
+def test_no_title_of_the_page_is_cut_off(found):
+    figure = page(found, look_ahead(TASK, found.values, found.noise, found.logs, 0.3, 5))
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        box = axis.title.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, axis.get_title()
 
 
 def test_the_robot_is_moved_recorded_and_identified(tmp_path, monkeypatch, capsys):

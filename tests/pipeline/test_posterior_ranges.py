@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from envs.randomization.samplers import UniformSampler
 from pipeline.actors.sim_runner import Randomization
 from pipeline.config import ConfigError, load_experiment
 from pipeline.run import POSTERIOR_FILE, _with_own_posterior
@@ -91,3 +92,18 @@ def test_a_posterior_that_cannot_be_used_is_refused(identified, tmp_path):
             load_experiment(None, [f"randomization.posterior={path}"])
     with pytest.raises(ConfigError, match="cannot be read"):
         load_experiment(None, ["randomization.posterior=nowhere.yaml"])
+
+
+def test_worlds_are_drawn_from_what_was_identified(identified):
+    """What reaches a runner: inside the intervals, tied where the file says so, and as before where it says nothing."""
+    ranges = load_experiment(None, [f"randomization.posterior={identified}"]).ranges()
+    space = load_experiment().make_task().parameters
+    sampler = UniformSampler(Randomization.of(ranges, 1.0).ranges(space), 1.0, seed=0)
+    drawn = sampler.sample(np.arange(2000), np.zeros(2000, int))
+    mass, gain, delay = (drawn[:, space.index(name)] for name in (MASS, GAIN, DELAY))
+    assert mass.min() >= 1.3 and mass.max() <= 1.7 and gain.min() >= 0.8 and gain.max() <= 1.0
+    assert np.ptp(mass) > 0.38 and np.corrcoef(mass, gain)[0, 1] == pytest.approx(0.89, abs=0.03)
+    assert abs(np.corrcoef(mass, delay)[0, 1]) < 0.06 and np.ptp(delay) > 58.0
+    assert np.all(drawn[:, space.index("pole.mass_kg")] == 0.2)
+    middle = UniformSampler(ranges, 0.0, seed=0).sample(np.arange(3), np.zeros(3, int))
+    assert np.all(middle[:, space.index(MASS)] == 1.5)  # the nominal world is the identified one

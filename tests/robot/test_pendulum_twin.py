@@ -12,6 +12,7 @@ from pipeline.config import load_experiment
 from robot.interface import RobotError
 from robot.open import open_session
 from robot.policy import ExportedPolicy
+from robot.rollout import succeeded
 from robot.twin.hidden import PendulumHidden, load
 from robot.twin.pendulum import PendulumModel
 from tests.robot.policies import linear_policy
@@ -111,11 +112,11 @@ def test_success_asks_for_the_whole_last_second(tmp_path):
     try:
         up = np.full((400, 1), math.pi, np.float32)
         columns = {"reward": np.ones(400), "joint_position": up, "joint_velocity": np.zeros_like(up)}
-        assert session._succeeded(columns)
+        assert succeeded(task, columns)
         columns["joint_position"] = up.copy()
         columns["joint_position"][340] = 0.0
-        assert session._succeeded(columns)
+        assert succeeded(task, columns)
         columns["joint_position"][360] = 2.0
-        assert not session._succeeded(columns)
+        assert not succeeded(task, columns)
     finally:
         session.close()
