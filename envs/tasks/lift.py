@@ -46,6 +46,7 @@ LOWEST_TIP_M = TABLE_M + 0.015  # the fingertips, 7 mm further, clear the highes
 START = (0.44, -0.12, 0.87), (0.58, 0.12, 0.95)  # of the tip
 GRASP = (0.46, -0.10, LOWEST_TIP_M), (0.56, 0.10, LOWEST_TIP_M + 0.015)  # of the tip where an episode begins around it
 PLACE = (0.46, -0.10), (0.56, 0.10)  # of the object
+CLEAR_M = 0.06  # with which fingers pass over every object
 AROUND = 0.25  # start.around above it
 YAW_RAD = 0.2  # turned by up to so much from the fingers
 WORKSPACE = (0.38, -0.22, LOWEST_TIP_M), (0.64, 0.22, 1.02)
@@ -225,15 +226,18 @@ class Lift(Task):
         return self.tip(joint_position)[:, None]
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """Up to 1: for the tip at the object, for fingers open on the way and closing there, the most for height."""
+        """Up to 1: for coming from above, for fingers open on the way and closing there, the most for height."""
         place = state.body_pose[:, 0, :3]
-        away = np.linalg.norm(place - self.tip(state.joint_position), axis=1)
-        reach = 1.0 - np.tanh(8.0 * away)
+        to_object = place - self.tip(state.joint_position)
+        away, aside = np.linalg.norm(to_object, axis=1), np.linalg.norm(to_object[:, :2], axis=1)
+        above = CLEAR_M * np.clip((aside - 0.012) / 0.03, 0.0, 1.0)  # so much, until the tip is over the object
+        reach = 1.0 - np.tanh(8.0 * np.hypot(aside, to_object[:, 2] + above))
         near = np.clip((0.035 - away) / 0.015, 0.0, 1.0)
         opening = state.joint_position[:, 7] / panda.STROKE[1]
         closed = np.clip((1.0 - opening) / 0.45, 0.0, 1.0)  # nothing is gained by closing on less than an object
         fingers = near * closed + (1.0 - near) * np.clip(opening, 0.0, 1.0) * 0.3
-        rise = np.clip((place[:, 2] - TABLE_M - 0.032) / (LIFTED_M + 0.01 - TABLE_M - 0.032), 0.0, 1.0)
+        rest = TABLE_M + 0.02  # below every object's centre, so that the first millimetre counts
+        rise = np.clip((place[:, 2] - rest) / (LIFTED_M + 0.01 - rest), 0.0, 1.0)
         effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
         held = np.clip((0.07 - away) / 0.03, 0.0, 1.0) * rise  # what is seen of it is late, and lags behind the tip
         return (0.15 * reach + 0.15 * fingers + 0.5 * held + 0.2 * (held >= 0.95) - 0.005 * effort).astype(np.float32)
