@@ -47,7 +47,6 @@ START = (0.44, -0.12, 0.87), (0.58, 0.12, 0.95)  # of the tip
 GRASP = (0.46, -0.10, LOWEST_TIP_M), (0.56, 0.10, LOWEST_TIP_M + 0.015)  # of the tip where an episode begins around it
 PLACE = (0.46, -0.10), (0.56, 0.10)  # of the object
 CLEAR_M = 0.06  # with which fingers pass over every object
-AROUND = 0.25  # start.around above it
 YAW_RAD = 0.2  # turned by up to so much from the fingers
 WORKSPACE = (0.38, -0.22, LOWEST_TIP_M), (0.64, 0.22, 1.02)
 LOST_M = 0.06  # an object so far outside the workspace is out of reach
@@ -75,7 +74,7 @@ PARAMETERS = ParameterSpace(
         Parameter("object.rolling_friction", "m", 0.0, (0.0, 0.01), (0.0, 0.0), description="against rolling"),
         Parameter("table.height_m", "m", TABLE_M, (0.745, HIGHEST_TABLE_M), (0.745, 0.755), description="of its top"),
         Parameter(
-            "start.around", "1", 0.0, (0.0, 1.0), (0.0, 1.0), description="above 0.25: it begins between the fingers"
+            "start.around", "1", 0.0, (-1.0, 1.0), (-1.0, 1.0), description="above 0: it begins between the fingers"
         ),
         Parameter("sensor.object_noise_m", "m", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd of its tracked place"),
         Parameter(
@@ -190,7 +189,7 @@ class Lift(Task):
         variant, table, around = values[:, self._columns].T
         pose, position = start.body_pose.copy(), start.joint_position.copy()
         pose[:, 0, 2] = table + HEIGHTS_M[variant.astype(np.int64)] / 2
-        rows = np.flatnonzero(around > AROUND)
+        rows = np.flatnonzero(around > 0.0)
         if len(rows):
             (low, high), place = np.array(PLACE), pose[rows, 0, 0]
             arm = panda.start_posture(self._around, np.minimum((place - low[0]) / (high[0] - low[0]), 1 - 1e-6))
