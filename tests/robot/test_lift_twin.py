@@ -122,7 +122,7 @@ def test_a_script_lifts_through_bus_filter_and_tracker(objects, tmp_path: Path):
     try:
         results = [
             session.run_episode(ScriptedLift(TASK), purpose="evaluation", seed=0, world=world)  # pyright: ignore
-            for world in range(3, 8)
+            for world in (3, 4, 7)
         ]
         stored = session.store.read(results[-1].meta.episode_id)
     finally:
