@@ -7,10 +7,11 @@ import numpy as np
 from envs import panda
 from envs.tasks.lift import MAX_FINGER_M_S, MAX_SPEED_M_S, Lift
 
-GAIN_PER_S = 3.0
+GAIN_PER_S = 4.0
 ABOVE_M = 0.07  # where the tip waits until it is over the object
-AIM_M, DEPTH_M = 0.012, 0.014  # what counts as over the object, and as around it
+AIM_M, DEPTH_M = 0.016, 0.014  # what counts as over the object, and as around it
 TOP_M = 0.98  # to which height it is lifted
+HELD_M = 0.09  # from the tip to a held object, as a late camera sees it that now and then misses a picture
 STILL_M = 0.0015  # fingers that move less than this in two steps have the object
 
 
@@ -32,7 +33,7 @@ class ScriptedLift:
         tip_z, finger, to_object, asked = now[:, 2] + 0.85, now[:, 3], now[:, 4:7], now[:, 11]
         over = np.linalg.norm(to_object[:, :2], axis=1) < AIM_M
         around = over & (np.abs(to_object[:, 2]) < DEPTH_M)
-        closing = (asked < -0.3) & (np.linalg.norm(to_object, axis=1) < 0.06)
+        closing = (asked < -0.3) & (np.linalg.norm(to_object, axis=1) < HELD_M)
         still = np.abs(finger - before[:, 3]) < STILL_M
         have = closing & still & (before[:, 11] < -0.3)
 
