@@ -3,7 +3,7 @@
 --coverage N   N synthetic robots with drawn parameters: how often the 95 % intervals hold the truth
 --twin         recordings of the twin, judged by its hidden file, which only this program reads
 --train        trained from identified ranges, from wide ones, from neither, in stages: success on the twin, and cost
---preflight    does the ranking of `sim2real preflight` agree with the twin's
+--preflight    does the ranking of `sim2real preflight` agree with the twin's, over policies that it trains for it
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def main() -> int:
     if options.twin:
         report["twin"] = twin.measure(options.tasks, options.recordings, options.seconds, options.seeds)
     if options.train:
-        report["train"] = train.measure(options.seeds, options.overrides)
-    if options.preflight:
-        report["preflight"] = preflight.measure(options.preflight)
+        report["train"] = train.measure(options.task, options.seeds, options.overrides)
+    if options.preflight is not None:
+        report["preflight"] = preflight.measure(options.preflight, options.posterior)
     if not report:
-        print("nothing asked for; accepted are --coverage N, --twin, --train and --preflight RUNS", file=sys.stderr)
+        print("nothing asked for; accepted are --coverage N, --twin, --train and --preflight [RUNS]", file=sys.stderr)
         return 2
     if options.json:
         print_json({"machine": described, **report})
@@ -44,10 +44,16 @@ def _options() -> argparse.Namespace:
     made.add_argument("--coverage", type=int, default=0, metavar="N", help="synthetic robots (0: none)")
     made.add_argument("--twin", action="store_true")
     made.add_argument("--train", action="store_true")
-    made.add_argument("--preflight", metavar="RUNS", help="a folder of run folders with checkpoints to rank")
+    made.add_argument(
+        "--task", default=train.SOURCES, metavar="CONFIG", help=f"configuration of --train (default {train.SOURCES})"
+    )
+    made.add_argument(
+        "--preflight", nargs="?", const="", metavar="RUNS", help="a folder of cartpole runs (default: trains its own)"
+    )
+    made.add_argument("--posterior", metavar="FILE", help="of --preflight (default: identifies the robot itself)")
     made.add_argument("--tasks", nargs="+", default=["cartpole", "pendulum"], help="default: cartpole pendulum")
-    made.add_argument("--recordings", type=int, default=2, help="of each robot (default 2)")
-    made.add_argument("--seconds", type=float, default=30.0, help="of each recording (default 30)")
+    made.add_argument("--recordings", type=int, default=3, help="of each robot (default 3)")
+    made.add_argument("--seconds", type=float, default=20.0, help="of each recording (default 20)")
     made.add_argument("--seeds", type=int, nargs="+", default=[0])
     made.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY.PATH=VALUE", help="of each training"

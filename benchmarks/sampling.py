@@ -318,7 +318,7 @@ def _show(report: dict[str, Any]) -> None:
     console = tables()
     for name, result in report["tasks"].items():
         table = Table(title=f"Sampling, task {name}", caption=machine_line(report["machine"]))
-        columns = "processes x worlds", "bare/s", "pipeline/s", "ratio", "middle half", "by wall", "reset µs", "MB/world"
+        columns = "cores x worlds", "bare/s", "pipeline/s", "ratio", "middle half", "by wall", "reset µs", "MB/world"
         for column in columns:
             table.add_column(column, justify="right")
         rows = [(f"{cores} x {result['worlds']}", row) for cores, row in result["cores"].items()]

@@ -40,6 +40,26 @@ class LinkPayload:
 
 
 @dataclass(frozen=True)
+class LinkPayloadOffset:
+    """The parameter is where that point is along one axis of the link's frame, m from the link's centre of mass."""
+
+    link: str
+    axis: Literal["x", "y", "z"]
+
+
+@dataclass(frozen=True)
+class CentreOfMass:
+    """The parameter moves the centre of mass of a link or free body along one axis of its own frame, m.
+
+    It counts from where the file has it (a link) or the middle (a body). The mass and the moments of inertia about the
+    centre stay. It does not act on the base of a robot.
+    """
+
+    body: str
+    axis: Literal["x", "y", "z"]
+
+
+@dataclass(frozen=True)
 class LinkInertiaScale:
     """The parameter multiplies a link's inertia, on top of what follows from its mass."""
 
@@ -140,6 +160,8 @@ Binding = (
     | LinkMass
     | LinkMassScale
     | LinkPayload
+    | LinkPayloadOffset
+    | CentreOfMass
     | LinkInertiaScale
     | PayloadMass
     | PayloadOffset

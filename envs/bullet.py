@@ -50,6 +50,7 @@ class BulletWorlds:
         self._scene, self._space, self._engine = scene, task.parameters, engine
         self._call_s = time_step_s(engine / scene.physics_hz, engine)
         self._stretched = np.zeros(n, bool)  # whether a client's time step differs from _call_s
+        self._ballasted = [False] * n  # whether a client was loaded with ballast
         self._clients: list[int] = []
         try:
             for _ in range(n):
@@ -81,7 +82,7 @@ class BulletWorlds:
             strict=True,
         ):
             client = self._clients[i]
-            self._parameters.apply(client, row)
+            self._set(i, row)
             if self._flight is None:
                 p.resetJointStatesMultiDof(self._robot, self._joints, q, dq, client)
                 for copy, column in self._copies:
@@ -99,6 +100,14 @@ class BulletWorlds:
             self._reset_flight(self._flight, rows, state, parameters)
         elif self._scene.actuation != Effort():
             self._reset_servo(rows, positions, parameters)
+
+    def resume(self, rows: np.ndarray, velocity: np.ndarray, held: np.ndarray) -> None:
+        """After `reset`, worlds `rows` go on from mid-motion: see `CartesianServo.resume`; (k, j) each, joints' order.
+
+        Scenes without such a servo have nothing to remember.
+        """
+        if self._servo is not None:
+            self._servo.resume(rows, velocity[:, self._servo_columns], held[:, self._servo_columns])
 
     def step(
         self,
@@ -162,8 +171,8 @@ class BulletWorlds:
         """Give the first k worlds their rows of parameters (k, d), whatever state they are in."""
         self._applied[: len(parameters)] = parameters
         self._rows = parameters.tolist()
-        for client, row in zip(self._clients, self._rows, strict=False):
-            self._parameters.apply(client, row)
+        for i, row in enumerate(self._rows):
+            self._set(i, row)
 
     def read_parameters(self) -> np.ndarray:
         """(n, d) parameter values as PyBullet holds them; NaN for those that are no part of the scene."""
@@ -174,7 +183,7 @@ class BulletWorlds:
             if self._parameters.payload is not None:
                 self._parameters.payload.put(values, self._flight.loads)
         for i, client in enumerate(self._clients):
-            self._parameters.read(client, values[i], self._applied[i])
+            self._parameters.read(client, values[i], self._applied[i], self._ballasted[i])
         if self._parameters.gain_column is not None and self._servo is not None:
             values[:, self._parameters.gain_column] = self._servo.gain
         if self._parameters.effort_column is not None:
@@ -193,6 +202,32 @@ class BulletWorlds:
             p.disconnect(self._clients.pop())
 
     # ---- inside
+
+    def _set(self, i: int, row: list[float]) -> None:
+        """Parameters of world i. The first that move a centre of mass ask for loading it anew, with ballast."""
+        if self._parameters.ballasts:
+            wanted = self._parameters.off_centre(row)
+            if wanted > self._ballasted[i] or (wanted < self._ballasted[i] and self._scene.bodies):
+                self._reload(i, wanted)
+        self._parameters.apply(self._clients[i], row, self._ballasted[i])
+
+    def _reload(self, i: int, ballasted: bool) -> None:
+        """A world without a state. In contact, massless ballast changes a free body's last bits: it has none unused."""
+        ballasts = self._parameters.ballasts if ballasted else []
+        p.resetSimulation(physicsClientId=self._clients[i])
+        handles = load(self._clients[i], self._scene, ballasts)
+        for name, number in self._handles.links.items():
+            if handles.links[name] != number:
+                raise WorldError(
+                    f"link: ballast would come before '{name}' in {self._scene.urdf}; accepted is moving the centre of "
+                    "mass of links that no other follows"
+                )
+        for ballast in ballasts:
+            count = range(len(ballast.points))
+            free = ballast.name in handles.bodies
+            ballast.numbers = list(count) if free else [handles.links[ballast.point(k)] for k in count]
+        self._bodies[i] = [handles.bodies[body.name] for body in self._scene.bodies]
+        self._ballasted[i], self._stretched[i] = ballasted, False
 
     def _interpret(self, handles: Handles) -> None:
         """Resolve the scene's names to PyBullet's numbers."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from envs.bullet_ballast import Ballast
 from envs.kinematics import asset_path, urdf_text
 from envs.scene import Body, Rotors, Scene, Shape
 from envs.world import WorldError
@@ -75,11 +77,14 @@ def time_step_s(wanted_s: Seconds, substeps: int) -> Seconds:
     Bullet counts them by dividing times and carries the rest over to the next call, so the step must divide
     without rounding; this one does, and is within a picosecond a step.
     """
-    return wanted_s if substeps == 1 else substeps * np.round(wanted_s / substeps * 2**40) * 2.0**-40
+    if substeps == 1:
+        return wanted_s
+    ticks: Any = np.round(wanted_s / substeps * 2**40)
+    return substeps * ticks * 2.0**-40
 
 
-def load(client: int, scene: Scene) -> Handles:
-    """Load everything, with all motors off but those of locked joints, and no damping."""
+def load(client: int, scene: Scene, ballasts: Sequence[Ballast] = ()) -> Handles:
+    """Load everything, with all motors off but those of locked joints, and no damping; `ballasts` as extra links."""
     loading = scene.loading
     engine = {"fixedTimeStep": time_step_s(loading.engine_substeps / scene.physics_hz, loading.engine_substeps)}
     if loading.engine_substeps > 1:
@@ -91,10 +96,14 @@ def load(client: int, scene: Scene) -> Handles:
         deterministicOverlappingPairs=1,  # contacts are solved in an order that does not depend on the past
         physicsClientId=client,
     )
-    robot = _load_robot(client, scene)
-    bodies = {body.name: _make(client, body, Shape(body.shape, body.size)) for body in (*scene.fixtures, *scene.bodies)}
+    robot = _load_robot(client, scene, ballasts)
+    bodies = {
+        body.name: _make(client, body, Shape(body.shape, body.size), ballasts)
+        for body in (*scene.fixtures, *scene.bodies)
+    }
     variants = {
-        body.name: (bodies[body.name], *(_make(client, body, shape) for shape in body.others)) for body in scene.bodies
+        body.name: (bodies[body.name], *(_make(client, body, shape, ()) for shape in body.others))
+        for body in scene.bodies
     }
     count = range(p.getNumJoints(robot, client))
     infos = [p.getJointInfo(robot, j, client) for j in count]
@@ -134,7 +143,7 @@ def park(client: int, body: int, place: int) -> None:
     p.resetBaseVelocity(body, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), client)
 
 
-def _load_robot(client: int, scene: Scene) -> int:
+def _load_robot(client: int, scene: Scene, ballasts: Sequence[Ballast]) -> int:
     path = asset_path(scene.urdf)
     if not path.is_file():
         raise WorldError(f"urdf: '{scene.urdf}' is not there; accepted is a file in envs/assets or an absolute path")
@@ -142,14 +151,18 @@ def _load_robot(client: int, scene: Scene) -> int:
     if not scene.loading.visuals:
         flags |= p.URDF_IGNORE_VISUAL_SHAPES
     fixed = not isinstance(scene.actuation, Rotors)
-    if not scene.loading.merge_fixed:
+    free = [body.name for body in scene.bodies]
+    extra = "".join(ballast.urdf() for ballast in ballasts if ballast.name not in free)
+    if not scene.loading.merge_fixed and not extra:
         return _load_urdf(client, str(path), scene.base, flags, fixed)
-    text = urdf_text(path, scene.locked)
+    if scene.loading.merge_fixed:
+        flags |= p.URDF_MERGE_FIXED_LINKS
+    text = urdf_text(path, scene.locked if scene.loading.merge_fixed else ()).replace("</robot>", extra + "</robot>")
     with tempfile.TemporaryDirectory() as folder:
         changed = os.path.join(folder, path.name)
         with open(changed, "w", encoding="utf-8") as file:
             file.write(text)
-        return _load_urdf(client, changed, scene.base, flags | p.URDF_MERGE_FIXED_LINKS, fixed)
+        return _load_urdf(client, changed, scene.base, flags, fixed)
 
 
 def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
@@ -161,7 +174,7 @@ def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
         raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
 
 
-def _make(client: int, body: Body, form: Shape) -> int:
+def _make(client: int, body: Body, form: Shape, ballasts: Sequence[Ballast]) -> int:
     if form.kind == "box":
         half = [length / 2 for length in form.size]
         shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=half, physicsClientId=client)
@@ -170,7 +183,8 @@ def _make(client: int, body: Body, form: Shape) -> int:
         shape = p.createCollisionShape(p.GEOM_CYLINDER, radius=diameter / 2, height=height, physicsClientId=client)
     else:
         raise WorldError(f"shape: '{form.kind}' of body '{body.name}' is unknown; accepted is box or cylinder")
-    number = p.createMultiBody(body.mass_kg, shape, basePosition=body.position, physicsClientId=client)
+    extra = next((b.multi_body(p.JOINT_FIXED) for b in ballasts if b.name == body.name), {})
+    number = p.createMultiBody(body.mass_kg, shape, basePosition=body.position, physicsClientId=client, **extra)
     p.changeDynamics(number, -1, lateralFriction=body.lateral_friction, physicsClientId=client)
     return number
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from envs import bindings as kinds
+from envs.bullet_ballast import AXES, Ballast
 from envs.bullet_loading import Handles, p
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Scene
@@ -63,6 +64,7 @@ class _Part:
     inertia_column: int | None = None
     variant: tuple[int, int] | None = None  # (column, value) at which it is there at all
     payload: Payload | None = None
+    ballast: Ballast | None = None
     drag_column: int | None = None
     direct: list[tuple[str, int, float]] = field(default_factory=list)  # (keyword, column, factor)
 
@@ -86,11 +88,17 @@ class _Part:
         for column in self.added_columns:
             into[column] = mass - self.mass(applied) - (added - applied[column])
 
-    def change(self, row: list[float]) -> dict:
-        """The arguments of changeDynamics, all in one call."""
+    def shares(self, row: list[float]) -> list[tuple[float, list[float]]]:
+        """Mass and moments of each point of the ballast, whose masses are part of this one's."""
+        added = sum(row[column] for column in self.added_columns)
+        return [] if self.ballast is None else self.ballast.shares(row, self.mass(row), added)
+
+    def change(self, row: list[float], elsewhere: float | None = None) -> dict:
+        """The arguments of changeDynamics, all in one call; `elsewhere` are the kg that its ballast has, if any."""
         change: dict = {key: row[column] * factor for key, column, factor in self.direct}
         mass = self.mass_kg
-        if self.mass_columns or self.added_columns or self.inertia_column is not None or self.payload is not None:
+        own = self.mass_columns or self.added_columns or self.inertia_column is not None or self.payload is not None
+        if own or elsewhere is not None:
             # changeDynamics(mass) alone would reset the inertia, so both always go together.
             mass = self.mass(row)
             scale = mass / self.mass_kg * (1.0 if self.inertia_column is None else row[self.inertia_column])
@@ -99,7 +107,7 @@ class _Part:
                 extra, added = self.payload.moments(mass, row)
                 mass, inertia = mass + extra, [own + more for own, more in zip(inertia, added, strict=True)]
             mass += sum(row[column] for column in self.added_columns)
-            change["mass"], change["localInertiaDiagonal"] = mass, inertia
+            change["mass"], change["localInertiaDiagonal"] = mass - (elsewhere or 0.0), inertia
         if self.drag_column is not None:
             change["linearDamping"] = change["angularDamping"] = row[self.drag_column] / mass
         return change
@@ -127,6 +135,9 @@ class BulletParameters:
             self._bind(client, binding, space.index(name))
         if self.payload is not None:
             self._part(client, handles.robot, -1).payload = self.payload
+        for ballast in self.ballasts:
+            farthest = max(abs(bound) for column in ballast.columns for bound in space[column].bounds)
+            ballast.reach_m = (1 + len(ballast.axes)) * farthest  # so that what stays in the link is positive
 
     def _bind(self, client: int, binding: kinds.Binding, column: int) -> None:
         handles, urdf = self._handles, self._scene.urdf
@@ -142,6 +153,10 @@ class BulletParameters:
                     part.mass_factor = part.mass_kg
             case kinds.LinkPayload(link):
                 self._part(client, handles.robot, handles.link(link, urdf)).added_columns.append(column)
+            case kinds.LinkPayloadOffset(link, axis):
+                self._ballast(client, link).carried[AXES.index(axis)] = column
+            case kinds.CentreOfMass(body, axis):
+                self._ballast(client, body).moved[AXES.index(axis)] = column
             case kinds.LinkInertiaScale(link):
                 self._part(client, handles.robot, handles.link(link, urdf)).inertia_column = column
             case kinds.PayloadMass():
@@ -179,14 +194,30 @@ class BulletParameters:
                     raise WorldError(f"fixture: '{body}' is not in this scene; accepted is one of {known}")
                 self._heights.append((handles.bodies[body], column, fixture.position, fixture.height_m / 2))
 
-    def apply(self, client: int, row: list[float]) -> None:
-        """Set one world's parameter values (d,)."""
+    @property
+    def ballasts(self) -> list[Ballast]:
+        return [part.ballast for part in self._parts.values() if part.ballast is not None]
+
+    def off_centre(self, row: list[float]) -> bool:
+        """Whether these values (d,) need ballast."""
+        return any(row[column] != 0.0 for ballast in self.ballasts for column in ballast.columns)
+
+    def apply(self, client: int, row: list[float], ballasted: bool = False) -> None:
+        """Set one world's parameter values (d,); `ballasted` is whether it was loaded with ballast."""
         if self._gravity is not None:
             p.setGravity(0.0, 0.0, -row[self._gravity], client)
         for part in self._parts.values():
-            change = part.change(row) if part.there(row) else None
+            if not part.there(row):
+                continue
+            shares = part.shares(row) if ballasted else []
+            change = part.change(row, sum(weight for weight, _ in shares) if shares else None)
             if change:
                 p.changeDynamics(part.body, part.link, physicsClientId=client, **change)
+            if shares and part.ballast is not None:
+                for number, (weight, moments) in zip(part.ballast.numbers, shares, strict=True):
+                    p.changeDynamics(
+                        part.body, number, mass=weight, localInertiaDiagonal=moments, physicsClientId=client
+                    )
         for body, column, (x, y, _), half in self._heights:
             p.resetBasePositionAndOrientation(body, (x, y, row[column] - half), (0.0, 0.0, 0.0, 1.0), client)
         self.brake(client, row)
@@ -208,7 +239,7 @@ class BulletParameters:
                 physicsClientId=client,
             )
 
-    def read(self, client: int, row: np.ndarray, applied: np.ndarray) -> None:
+    def read(self, client: int, row: np.ndarray, applied: np.ndarray, ballasted: bool = False) -> None:
         """Fill `row` (d,) with the values that PyBullet holds, after `applied` (d,) was set.
 
         Where several parameters make one quantity, each is what the others leave of it.
@@ -222,6 +253,8 @@ class BulletParameters:
         for part in parts:
             info = p.getDynamicsInfo(part.body, part.link, client)
             mass, inertia = info[0], info[2]
+            if part.ballast is not None:
+                mass += self._read_ballast(client, part, part.ballast, row, applied, ballasted)
             if part.payload is not None:  # which PyBullet holds as part of the base
                 mass -= part.payload.of(row[None])[0, 0]
                 added = part.payload.moments(mass, row.tolist())[1]
@@ -313,4 +346,33 @@ class BulletParameters:
         p.removeState(saved, client)
         substeps = self._scene.loading.engine_substeps
         rate = (1.0 - left ** (1.0 / substeps)) * self._scene.physics_hz
-        return rate * p.getDynamicsInfo(part.body, -1, client)[0]
+        links = range(-1, p.getNumJoints(part.body, client))
+        return rate * sum(p.getDynamicsInfo(part.body, link, client)[0] for link in links)
+
+    def _read_ballast(
+        self, client: int, part: _Part, ballast: Ballast, row: np.ndarray, applied: np.ndarray, loaded: bool
+    ) -> float:
+        """Fill in where the centre is, and return the kg that are in the points."""
+        if not loaded:
+            row[ballast.columns] = 0.0
+            return 0.0
+        weights = [p.getDynamicsInfo(part.body, number, client)[0] for number in ballast.numbers]
+        payload = sum(applied[column] for column in part.added_columns)
+        ballast.held(weights, applied, part.mass(applied), payload, row)
+        return sum(weights)
+
+    def _ballast(self, client: int, name: str) -> Ballast:
+        body, link = self.place(name)
+        if link < 0 and name not in self._handles.bodies:
+            raise WorldError(
+                f"body: '{name}' is the base of {self._scene.urdf}; accepted is another link or a free body"
+            )
+        if name in self.variants:
+            raise WorldError(
+                f"body: '{name}' comes in variants; accepted is moving the centre of mass of one that does not"
+            )
+        part = self._part(client, body, link)
+        if part.ballast is None:
+            centre = p.getDynamicsInfo(body, link, client)[3] if link >= 0 else (0.0, 0.0, 0.0)
+            part.ballast = Ballast(name, centre)
+        return part.ballast

@@ -14,6 +14,7 @@ from envs.bindings import (
     JointDampingScale,
     LinkMassScale,
     LinkPayload,
+    LinkPayloadOffset,
     ServoEffort,
     ServoGain,
 )
@@ -86,6 +87,7 @@ MORE = (  # modelled, and left at their identity unless a configuration gives th
         for i in range(1, 8)
     ),
     Parameter("arm.payload_kg", "kg", 0.0, (0.0, 3.0), (0.0, 0.0), description="a point mass at the hand's centre"),
+    Parameter("arm.payload_offset_m", "m", 0.0, (-0.1, 0.2), (0.0, 0.0), description="from there, out of the flange"),
     Parameter("action.noise_m_s", "m/s", 0.0, (0.0, 0.3), (0.0, 0.0), description="sd of the velocity, each step"),
     Parameter("action.dead_band_m_s", "m/s", 0.0, (0.0, 0.1), (0.0, 0.0), description="commands below it do nothing"),
     *(
@@ -103,6 +105,7 @@ MORE = (  # modelled, and left at their identity unless a configuration gives th
 BINDINGS: dict[str, Binding] = {
     **{f"arm.link{i}_mass_scale": LinkMassScale((link,)) for i, link in enumerate(LINKS, 1)},
     "arm.payload_kg": LinkPayload(LINKS[-1]),
+    "arm.payload_offset_m": LinkPayloadOffset(LINKS[-1], "z"),
     "world.gravity_m_s2": Gravity(),
     "arm.mass_scale": LinkMassScale(LINKS),
     "arm.damping_scale": JointDampingScale(JOINTS, JOINT_DAMPING),

@@ -62,6 +62,16 @@ class CartesianServo:
         self._reference[rows] = self._spec.chain.forward(q[:, : self._arm] if self._spec.fingers else q)
         self._grip[rows] = q[:, self._arm :]
 
+    def resume(self, rows: np.ndarray, velocity: np.ndarray, held: np.ndarray) -> None:
+        """After `reset`: the worlds `rows` (k,) are in mid-motion.
+
+        `velocity` (k, j) was commanded last; orientation and axes that are not commanded are those of joint positions
+        `held` (k, j).
+        """
+        frames = self._spec.chain.forward(held).copy()
+        frames[:, self._axes, 3] = self._reference[rows][:, self._axes, 3]
+        self._velocity[rows], self._reference[rows] = velocity, frames
+
     def velocities(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
         """(n, j) joint velocities, rad/s or m/s, for commands (n, axes and fingers) at joint positions (n, j)."""
         if not self._spec.fingers:

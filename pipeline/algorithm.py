@@ -31,15 +31,18 @@ from pipeline.campaign import Campaign
 from pipeline.config import Experiment
 from pipeline.evaluation import EvaluationService
 from pipeline.export import actor_weights, export_policy
+from pipeline.fitting import FitService
+from pipeline.identify import identified
 from pipeline.learner import FlatSACLearner
 from pipeline.module import AsymmetricSACModule
 from pipeline.replay import ColumnReplay, MixedReplay
 from pipeline.robot_link import RobotLink
+from pipeline.run import FIT_CPUS, FOUND_FILE, POLICY_FILE
 from pipeline.sampling import SimSampler
 from pipeline.spaces_only import SpacesOnly
+from pipeline.telling import tell
 from pipeline.worlds import evaluation_seed
 
-POLICY_FILE = "policy.onnx"
 WAIT_S = 0.05  # between looks at runners that the learner waits for
 IDLE_S = 0.5  # between looks at measurements once training is over
 
@@ -117,6 +120,7 @@ class Sim2Real(SAC):
         bundles = [{"CPU": experiment.learner.cpus}]
         bundles += [{"CPU": sim.runner_cpus}] * sim.runners
         bundles += [{"CPU": evaluation.cpus}] * evaluation.evaluators
+        bundles += [{"CPU": FIT_CPUS}] * experiment.identifies
         return PlacementGroupFactory(bundles)
 
     # -- building -------------------------------------------------------------------------------------------------
@@ -140,9 +144,10 @@ class Sim2Real(SAC):
             0 if e.deterministic else e.evaluation.evaluators,
             e.evaluation.cpus,
         )
+        self.fits = FitService(e.task, remote=not e.deterministic)
         self.robot = RobotLink(self.config.robot_actor, self.config.namespace, client=self._run_name())
         Algorithm.setup(self, config)  # DQN.setup, in between, wants a module in an environment runner
-        self.campaign = Campaign(e, self.task, self.evaluations, self.robot, self._run_name())
+        self.campaign = Campaign(e, self.task, self.evaluations, self.fits, self.robot, self._run_name())
         self.updates = 0
         self.train_s = 0.0
         self._training_s = 0.0  # of it, until the last gradient update
@@ -171,10 +176,10 @@ class Sim2Real(SAC):
     # -- one iteration --------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
-        """Train for one iteration, or wait for outstanding measurements once training is over; never both."""
+        """Train for one iteration, or wait: for measurements once training is over, or where a stage says so."""
         started = time.perf_counter()
         before = (self.updates, self.sampler.env_steps)
-        if self.campaign.training:
+        if self.campaign.training and not self.campaign.waiting:
             self._train_iteration()
         elif not self.experiment.deterministic:
             time.sleep(IDLE_S)
@@ -224,7 +229,7 @@ class Sim2Real(SAC):
     def _hear_robot(self) -> None:
         for columns in self.campaign.hear():
             self.real_replay.add(columns)  # without the privileged group, which a robot lacks
-        self.sampler.paused = self.evaluations.paused = self.robot.realtime_round
+        self.sampler.paused = self.evaluations.paused = self.fits.paused = self.robot.realtime_round
 
     def _learn(self, columns: dict[str, np.ndarray]) -> None:
         rows = len(columns["rewards"])
@@ -285,7 +290,7 @@ class Sim2Real(SAC):
         pace_s = self._training_s / fraction if fraction > 0 else float("nan")
         remaining = (pace_s * (1.0 - fraction) if self.campaign.training else 0.0) + self.campaign.robot_eta_s()
         return {
-            **self.campaign.result(self.updates),
+            **tell(self.campaign, self.updates),
             "progress": {
                 "env_steps": self.sampler.env_steps,
                 "updates": self.updates,
@@ -314,6 +319,8 @@ class Sim2Real(SAC):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         super().save_checkpoint(checkpoint_dir)
         (Path(checkpoint_dir) / POLICY_FILE).write_bytes(self.export())
+        if (found := self.campaign.knowledge.content) is not None:
+            identified.save(found, Path(checkpoint_dir) / FOUND_FILE)
         self.sampler.begin_new_episodes()  # a resumed run begins new episodes too, so both go on alike
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
@@ -354,6 +361,7 @@ class Sim2Real(SAC):
     def cleanup(self) -> None:
         self.sampler.close()
         self.evaluations.close()
+        self.fits.close()
         super().cleanup()
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from pipeline import cli_robot, cli_serve, data_commands
+from pipeline.identify.camera.command import camera
 from pipeline.identify.command import identify
 from pipeline.preflight_command import preflight
 from robot.console_keys import closing_the_terminal_is_ctrl_c
@@ -36,8 +38,18 @@ WIDTH_IN_FILES = 140
 OVERRIDES_HELP = "key.path=value, as often as you like: any key of the configuration, values as in YAML"
 CONFIG_HELP = f"CONFIG: a YAML file or the name of one that ships (default: cartpole); then {OVERRIDES_HELP}."
 
+
+class _Commands(TyperGroup):
+    """Commands, of which some have names of two words, such as `identify camera`."""
+
+    def resolve_command(self, ctx, args):
+        two = " ".join(args[:2])
+        return (two, self.commands[two], args[2:]) if two in self.commands else super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="sim2real",
+    cls=_Commands,
     help="Train robot policies in randomized simulation, measure the gap to the real robot, and close it.",
     epilog="An experiment is a YAML file; `sim2real config` lists every key with its meaning.",
     no_args_is_help=True,
@@ -282,6 +294,7 @@ cli_robot.add_to(robot_app, _errors_as_sentences)
 cli_serve.add_to(serve_app, _errors_as_sentences)
 
 app.command()(_errors_as_sentences()(identify))
+app.command("identify camera")(_errors_as_sentences()(camera))
 app.command()(_errors_as_sentences()(preflight))
 robot_app.command("import")(_errors_as_sentences()(data_commands.import_log))
 robot_app.command()(_errors_as_sentences()(data_commands.ledger))

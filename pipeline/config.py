@@ -20,6 +20,8 @@ from pipeline.config_errors import sentence
 from pipeline.config_schema import ConfigError, Settings, section
 from pipeline.identify.identified import Posterior
 from pipeline.identify.identified import load as load_posterior
+from pipeline.identify.recording import fits
+from pipeline.identify.unknowns import unknowns
 from pipeline.overrides import assign, parse
 from pipeline.rounds import RoundSettings
 from pipeline.schedulers.adr_rule import AdrSettings
@@ -61,6 +63,16 @@ class Randomization(Settings):
     )
     strength: float = Field(
         default=1.0, ge=0, le=1, description="multiplies every stage's dr_strength; 0 is the nominal world"
+    )
+    refine: bool | None = Field(
+        default=None,
+        description="after each robot round, fit the posterior again to all that the run has recorded so far, in the "
+        "background and at no robot time, and move the ranges with it; null: where a stage identifies",
+    )
+    refine_limit_s: float = Field(
+        default=120.0,
+        ge=10,
+        description="robot seconds of episodes, the newest, in such a fit; recordings made to identify are all in it",
     )
     adr: AdrSettings = section(AdrSettings, "automatic domain randomization")
 
@@ -166,9 +178,10 @@ class Experiment(Settings):
         self._check_ranges(task)
         self._check_joints(task)
         try:
-            self._posterior()
+            self.known()
         except RobotError as error:
             raise ValueError(f"randomization.posterior: {error}") from None
+        self._check_identification(task)
         if self.deterministic and self.robot.mode != "lockstep":
             raise ValueError(f"robot.mode: {self.robot.mode} given with deterministic; accepted is lockstep")
         for key, values in self.sweep.parameters.items() if self.sweep else ():
@@ -188,6 +201,39 @@ class Experiment(Settings):
                 task.parameters[task.parameters.index(name)].check(*interval)
             except RangeError as error:
                 raise ValueError(f"randomization.ranges.{error}") from None
+
+    def _check_identification(self, task: Task) -> None:
+        asked = {f"stages.{i}.identify": stage.identify for i, stage in enumerate(self.stages) if stage.identify}
+        for key, settings in asked.items():
+            try:
+                unknowns(task, settings.fixed, settings.extra)
+                fits(task)
+            except RobotError as error:
+                raise ValueError(
+                    f"{key}: {error}".replace(": fix:", ".fixed:").replace(": extra:", ".extra:")
+                ) from None
+        if not self.refines:
+            return
+        if self.randomization.posterior is not None and not asked:
+            raise ValueError(
+                "randomization.refine: true given with randomization.posterior; accepted is identify in a stage in its "
+                "place, since a fit is made to recordings, and this run has none of those behind that file"
+            )
+        try:
+            fits(task)
+        except RobotError as error:
+            raise ValueError(f"randomization.refine: {error}") from None
+
+    @property
+    def identifies(self) -> bool:
+        """Whether the run may fit recordings while it trains."""
+        return self.refines or any(stage.identify for stage in self.stages)
+
+    @property
+    def refines(self) -> bool:
+        """Whether episodes are fitted too."""
+        asked = self.randomization.refine
+        return any(stage.identify for stage in self.stages) if asked is None else asked
 
     def _check_joints(self, task: Task) -> None:
         limits, motors = self.robot.limits, task.scene.limited
@@ -210,16 +256,19 @@ class Experiment(Settings):
     def make_task(self) -> Task:
         return make_task(self.task)
 
-    def ranges(self) -> Ranges:
-        """The ranges at full strength that the run starts with, version 0; around what was identified, if it was."""
-        known = self._posterior()
+    def ranges(self, known: Posterior | None = None) -> Ranges:
+        """The ranges at full strength that the run starts with, version 0; around what is `known` of the robot.
+
+        None: what `randomization.posterior` says of it, if it is given.
+        """
+        known = known or self.known()
         if known is None:
             return Ranges.from_dict(self.make_task().parameters, self.randomization.ranges)
         return Ranges.from_dict(known.moved_space(), {**known.intervals, **self.randomization.ranges})
 
-    def adr(self) -> AdrSettings:
-        """How ranges move: never inside what identification says with 95 %."""
-        known, settings = self._posterior(), self.randomization.adr
+    def adr(self, known: Posterior | None = None) -> AdrSettings:
+        """How ranges move: never inside what identification says with 95 %; `known` as in `ranges`."""
+        known, settings = known or self.known(), self.randomization.adr
         if known is None:
             return settings
         least = dict(settings.least)
@@ -229,7 +278,8 @@ class Experiment(Settings):
                 least[name] = (min(low, given[0]), max(high, given[1]))
         return settings.model_copy(update={"least": least})
 
-    def _posterior(self) -> Posterior | None:
+    def known(self) -> Posterior | None:
+        """What `randomization.posterior` says of the robot."""
         path = self.randomization.posterior
         return None if path is None else load_posterior(path, self.make_task())
 

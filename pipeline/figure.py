@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.gap import rate_text
+from pipeline.report import robot_time
 
 SIM, RANDOMIZED, ROBOT, INK, FAINT = "#2f6db5", "#3f9e8f", "#c8442e", "#22262b", "#7b828b"
 SHADES = ("#f1f3f6", "#ffffff")
@@ -231,7 +232,7 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
     parts = [
         f"simulation {rate_text(final.get('sim'))}",
         f"gap {rate_text(final.get('gap'))}",
-        f"robot {seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating",
+        f"robot {robot_time(seconds)}",
         f"{summary['wall_s']:.0f} s wall",
         summary["run"],
     ]

@@ -37,16 +37,21 @@ class Flight:
     """What one policy would do, over the robots that may be."""
 
     policy: str  # where it lies
+    updates: int  # gradient updates behind it
     success: float
-    worst: float  # mean success over the worst quarter of the robots
+    worst_return: float  # mean return over the quarter of the robots on which it is least; breaks ties of success
     limit_hits: float  # share of steps at which the safety filter changed the command
     stops: float  # share of episodes in which the robot would have been stopped
     likelihood: float | None  # nats a row, see `training_likelihood`; None without recordings
 
     @property
     def merit(self) -> tuple[float, float, float]:
-        """Policies are ranked by this."""
-        return (self.worst - self.stops, self.success, -self.limit_hits)
+        """Policies are ranked by this.
+
+        Success first: one flight a robot says whether it succeeds, not how likely it is to, so a mean over the worst
+        robots would be a threshold on the mean over all, and put all but the best policies level.
+        """
+        return (self.success - self.stops, self.worst_return, -self.limit_hits)
 
 
 def policies_of(run_dir: Path) -> list[Path]:
@@ -56,6 +61,11 @@ def policies_of(run_dir: Path) -> list[Path]:
     if not found:
         raise RunError(f"{run_dir}: holds no policy; accepted is a run that reached its first checkpoint")
     return found
+
+
+def distinct(policies: Sequence[Path]) -> list[Path]:
+    """Each policy once: what ships is one of the checkpoints."""
+    return list({policy.read_bytes(): policy for policy in policies}.values())
 
 
 def robots(experiment: Experiment, known: Posterior | None, count: int, seed: int) -> np.ndarray:
@@ -81,15 +91,16 @@ def fly(
     """One episode on each of (n, d) simulated robots, through the safety filter of the experiment's robot."""
     task, exported = experiment.make_task(), ExportedPolicy(policy)
     exported.check(task)
-    success, hits, stops, steps = [], 0, 0, 0
+    success, returns, hits, stops, steps = [], [], 0, 0, 0
     for first in range(0, len(them), AT_ONCE):
         batch = them[first : first + AT_ONCE]
-        won, hit, stopped, made = _episodes(experiment, task, exported, batch, seed, PERIODIC_WORLD + first)
-        success += won.tolist()
+        won, got, hit, stopped, made = _episodes(experiment, task, exported, batch, seed, PERIODIC_WORLD + first)
+        success, returns = success + won.tolist(), returns + got.tolist()
         hits, stops, steps = hits + hit, stops + stopped, steps + made
         told(min(1.0, (first + len(batch)) / len(them)))
-    worst = np.sort(success)[: max(1, round(WORST * len(success)))]
-    return Flight(where, float(np.mean(success)), float(worst.mean()), hits / steps, stops / len(them), likelihood)
+    worst = float(np.sort(returns)[: max(1, round(WORST * len(returns)))].mean())
+    share = float(np.mean(success))
+    return Flight(where, exported.version, share, worst, hits / steps, stops / len(them), likelihood)
 
 
 def training_likelihood(experiment: Experiment, logs: Sequence[Log], seed: int) -> float:
@@ -131,15 +142,15 @@ class _Rows:
 
 def _episodes(
     experiment: Experiment, task: Task, policy: ExportedPolicy, them: np.ndarray, seed: int, first_world: int
-) -> tuple[np.ndarray, int, int, int]:
-    """(success of each, steps with a changed command, episodes stopped, steps)."""
+) -> tuple[np.ndarray, np.ndarray, int, int, int]:
+    """(success of each, return of each, steps with a changed command, episodes stopped, steps)."""
     n, limits = len(them), experiment.robot.limits
     seen: list[State] = []
     watched = copy(task)
     watched.frame = lambda state, last_action: (seen.append(state), task.frame(state, last_action))[1]
     filters = [SafetyFilter(limits, task.joints, task.actuated, task.control_period_s) for _ in range(n)]
     env = TaskVectorEnv(watched, n, seed=seed, sampler=_Rows(them, first_world), first_world=first_world)
-    success, going, stopped = np.zeros(n, bool), np.ones(n, bool), np.zeros(n, bool)
+    success, going, stopped, returns = np.zeros(n, bool), np.ones(n, bool), np.zeros(n, bool), np.zeros(n)
     hits = steps = 0
     try:
         obs, _ = env.reset()
@@ -160,7 +171,8 @@ def _episodes(
                 hits += bool(filtered.reasons)
                 steps += 1
             seen.clear()
-            obs, _, terminated, truncated, info = env.step(task.action(sent).astype(np.float32))
+            obs, reward, terminated, truncated, info = env.step(task.action(sent).astype(np.float32))
+            returns += np.where(going, reward, 0.0)
             now = seen[0]
             ended = (terminated | truncated) & going
             if ended.any():
@@ -168,4 +180,4 @@ def _episodes(
                 going &= ~ended
     finally:
         env.close()
-    return success, hits, int(stopped.sum()), max(steps, 1)
+    return success, returns, hits, int(stopped.sum()), max(steps, 1)

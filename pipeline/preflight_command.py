@@ -28,14 +28,15 @@ def preflight(
 ) -> None:
     """Rank the policies of runs for the robot, without moving it; best first.
 
-    Each flies once on every robot that may be, behind the safety filter. Ranked by success over the worst quarter of
-    these robots less the share of flights that would be stopped, then by success, then by how rarely a limit is met.
-    Likelihood: how well the worlds a run trains on explain recordings of the robot, in nats a row.
+    Each flies once on every robot that may be, behind the safety filter. Ranked by success less the share of flights
+    that would be stopped, then by the mean return on the worst quarter of these robots, then by how rarely a limit is
+    met. Likelihood: how well the worlds a run trains on explain recordings of the robot, in nats a row.
     """
     from pipeline import run
+    from pipeline.gap import wilson
     from pipeline.identify import identified
     from pipeline.identify.task_command import showing
-    from pipeline.preflight import Flight, fly, policies_of, training_likelihood
+    from pipeline.preflight import Flight, distinct, fly, policies_of, training_likelihood
     from pipeline.preflight import robots as draw_robots
     from robot.log_files import read_log
 
@@ -49,10 +50,11 @@ def preflight(
             likelihood = (
                 training_likelihood(experiment, [read_log(f) for f in recordings], seed) if recordings else None
             )
-            files = policies_of(folder)
+            files = distinct(policies_of(folder))
             for k, file in enumerate(files):
                 done = (number + k / len(files)) / len(runs)
                 share = 1 / len(files) / len(runs)
+                words = f"{folder.name}, policy {k + 1} of {len(files)}"
                 flights.append(
                     fly(
                         experiment,
@@ -61,17 +63,28 @@ def preflight(
                         them,
                         seed,
                         likelihood,
-                        lambda s, d=done, w=share, name=file.parent.name: tell(d + w * s, name),
+                        lambda s, d=done, w=share, words=words: tell(d + w * s, words),
                     )
                 )
     flights.sort(key=lambda flight: flight.merit, reverse=True)
     if as_json:
         typer.echo(json.dumps([asdict(flight) for flight in flights]))
         return
-    typer.echo(f"{'worst':>6} {'success':>8} {'stops':>6} {'limits':>7} {'likelihood':>11}  policy")
-    for flight in flights:
+    head = ("place", 5), ("success", 16), ("worst return", 12), ("stops", 6), ("limits", 7), ("likelihood", 11)
+    typer.echo(" ".join(f"{word:>{width}}" for word, width in (*head, ("updates", 8))) + "  policy")
+    for place, flight in enumerate(flights, 1):
+        low, high = wilson(round(flight.success * robots), robots)
         likely = "–" if flight.likelihood is None else f"{flight.likelihood:.2f}"
         typer.echo(
-            f"{flight.worst:6.2f} {flight.success:8.2f} {flight.stops:6.2f} {flight.limit_hits:7.3f} "
-            f"{likely:>11}  {flight.policy}"
+            f"{place:5} {flight.success:.2f} [{low:.2f},{high:.2f}] {flight.worst_return:12.1f} {flight.stops:6.2f} "
+            f"{flight.limit_hits:7.3f} {likely:>11} {flight.updates:8,}  {_short(flight.policy)}"
         )
+
+
+def _short(policy: str) -> str:
+    """The run and the checkpoint; where it lies in full is in --json."""
+    from pipeline.run import TUNE_DIR
+
+    path = Path(policy)
+    tune = next((parent for parent in path.parents if parent.name == TUNE_DIR), None)
+    return f"{tune.parent.name}/{path.parent.name}" if tune else f"{path.parent.name}/{path.name}"

@@ -40,6 +40,7 @@ class Progress:
         self._is_sweep = experiment.sweep is not None
         self._results: dict[str, Mapping[str, Any]] = {}  # the newest of each trial, by its label
         self._rows_told: dict[str, int] = {}  # stages of each trial whose end was told
+        self._sentences_told: dict[str, int] = {}
         self._started = clock()
         self._line_at = -math.inf
         self._stage_told: Any = None
@@ -72,6 +73,7 @@ class Progress:
         """Take the newest result of a trial; in a sweep `trial` is what tells it from the others."""
         self._results[trial] = result
         self._tell_finished_stages(result, trial)
+        self._tell_sentences(result, trial)
         if self._live is None:
             stage = (result.get("stage") or {}).get("index")
             is_new_stage = not self._is_sweep and stage != self._stage_told
@@ -107,6 +109,13 @@ class Progress:
             why = f": {row['why']}" if row.get("why") else ""
             self.message(f"{trial + ' · ' if trial else ''}stage {row['name']} ended{why}")
         self._rows_told[trial] = len(rows)
+
+    def _tell_sentences(self, result: Mapping[str, Any], trial: str) -> None:
+        """What came of identification since the last result."""
+        told = (result.get("identification") or {}).get("told") or []
+        for sentence in told[self._sentences_told.get(trial, 0) :]:
+            self.message(f"{trial + ' · ' if trial else ''}{sentence}")
+        self._sentences_told[trial] = len(told)
 
 
 class ProgressCallback(Callback):

@@ -20,6 +20,7 @@ Result = Mapping[str, Any]
 BAR_CELLS = 16
 WIDTH_FOR_BARS = 112  # columns of a terminal in which two ranges with their bars fit beside each other
 NOTHING = "–"
+WAITING = "waiting until the robot is identified"
 STATE_STYLE = {
     "ok": "green",
     "degraded": "yellow",
@@ -34,7 +35,7 @@ def line(result: Result, elapsed_s: float, trial: str = "") -> str:
     stage, speed, robot = _sections(result, "stage", "progress", "robot")
     parts = [
         f"[{duration(elapsed_s)}]" + (f" {trial}" if trial else ""),
-        f"{stage_name(stage)} {_share(stage):.0%}" if stage.get("training", True) else _measuring(robot),
+        _doing(stage, robot),
         f"{count(speed.get('updates'))} updates",
         f"{count(speed.get('env_steps_s'))} env steps/s",
         f"{count(speed.get('updates_s'))} updates/s",
@@ -45,6 +46,12 @@ def line(result: Result, elapsed_s: float, trial: str = "") -> str:
         f"{duration(speed.get('eta_s'))} left",
     ]
     return " · ".join(parts)
+
+
+def _doing(stage: Mapping[str, Any], robot: Mapping[str, Any]) -> str:
+    if not stage.get("training", True):
+        return _measuring(robot)
+    return f"{stage_name(stage)} {_share(stage):.0%}" + (f", {WAITING}" if stage.get("waiting") else "")
 
 
 def overview(result: Result, elapsed_s: float, collect_limit_s: float | None) -> Table:
@@ -66,6 +73,8 @@ def overview(result: Result, elapsed_s: float, collect_limit_s: float | None) ->
     grid.add_row("ranges", f"version {adr.get('version', 0)}  {width}  {moves}")
     if not stage.get("training", True):
         grid.add_row("now", _measuring(robot))
+    elif stage.get("waiting"):
+        grid.add_row("now", WAITING)
     grid.add_row("time", f"{duration(elapsed_s)} elapsed  about {duration(speed.get('eta_s'))} left")
     return grid
 
@@ -195,6 +204,8 @@ def _robot(robot: Mapping[str, Any], collect_limit_s: float | None) -> Text:
         f"{count(robot.get('evaluation_s', 0))} s evaluating",
         f"{robot.get('episodes', 0)} episodes",
     ]
+    if seconds := robot.get("identification_s"):
+        parts.insert(0, f"{count(seconds)} s identifying")
     for key, word in (("rounds_open", "round{} under way"), ("link_errors", "link error{}")):
         if n := robot.get(key):
             parts.append(f"{n} {word.format('s' if n > 1 else '')}")

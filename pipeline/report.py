@@ -30,6 +30,7 @@ PACKAGES = (
     "onnxruntime",
     "mlflow",
 )
+ROBOT_S = ("collection", "evaluation")  # always told
 ROW_KEYS = ("name", "sim_ratio", "dr_strength", "ranges_version")
 BLOCK_KEYS = ("success", "n", "low", "high", "mean_return")
 GAP_KEYS = ("success", "low", "high", "verdict")
@@ -50,6 +51,7 @@ def build_summary(
     final: Mapping[str, Any],
     robot_ledger: Mapping[str, float] | None = None,
     budgets_spent: Mapping[str, str] | None = None,
+    identification: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of `summary.json`: plain numbers and text, blocks cut to their documented keys.
@@ -57,9 +59,11 @@ def build_summary(
     `stages` are rows of finished stages, `final` the blocks `sim`, `real` and `gap` of the policy
     that ships, with the `stage` it comes from and its `updates`, `robot_s` the seconds of `collection` and
     `evaluation`, `robot_ledger` all that the run's ledger has, and `budgets_spent` a sentence for each purpose that the
-    robot's budgets allow no more of: from then on the run was one of simulation. Versions default to those installed.
-    A block that was not measured is {}.
+    robot's budgets allow no more of: from then on the run was one of simulation. `identification` is what the run found
+    out about its robot, fit by fit, and sentences on it; left out where nothing was asked. Versions default to those
+    installed. A block that was not measured is {}.
     """
+    found = identification or {}
     return _plain(
         {
             "run": run,
@@ -68,7 +72,8 @@ def build_summary(
             "wall_s": round(float(wall_s), 3),
             "env_steps": env_steps,
             "updates": updates,
-            "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ("collection", "evaluation")},
+            "robot_s": {k: round(float(robot_s.get(k, 0.0)), 3) for k in ROBOT_S}
+            | {k: round(float(v), 3) for k, v in robot_s.items() if k == "identification" and v},
             "robot_episodes": robot_episodes,
             "robot_ledger": dict(robot_ledger or {}),
             "budgets_spent": dict(budgets_spent or {}),
@@ -78,6 +83,7 @@ def build_summary(
                 **{key: final[key] for key in ("stage", "updates", "note") if key in final},
             },
             "versions": installed_versions() if versions is None else dict(versions),
+            **({"identification": {k: found[k] for k in ("findings", "told")}} if found.get("told") else {}),
         }
     )
 
@@ -132,7 +138,7 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
     """The stages and the final result as a table for the terminal."""
     from rich.table import Table
 
-    seconds = summary["robot_s"]
+    seconds, told = summary["robot_s"], summary.get("identification", {}).get("told", [])
     head = (
         f"{summary['task']}, seed {summary['seed']}",
         f"{summary['wall_s']:.0f} s",
@@ -140,8 +146,9 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
     )
     table = Table(
         title=" · ".join(head),
-        caption=f"robot: {seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating, "
-        f"{summary['robot_episodes']} episodes · success with 95 % intervals · gap = simulation - robot"
+        caption=f"robot: {robot_time(seconds)}, {summary['robot_episodes']} episodes · success with 95 % intervals · "
+        "gap = simulation - robot"
+        + "".join(f"\n{sentence}" for sentence in told)
         + "".join(f"\n{purpose} went on in simulation: {why}" for purpose, why in summary["budgets_spent"].items()),
     )
     for name in ("stage", "sim_ratio", "dr_strength", "ranges"):
@@ -157,6 +164,44 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
         f"final: {shipped}" if shipped else "final", "", "", "", *_measured_cells(summary["final"]), style="bold"
     )
     return table
+
+
+def posterior_table(summary: Mapping[str, Any]) -> Table | None:
+    """What the run found out about its robot: values and 95 % intervals of its first and its last fit."""
+    from rich.table import Table
+
+    findings = summary.get("identification", {}).get("findings", [])
+    if not findings:
+        return None
+    shown = [findings[0], findings[-1]] if len(findings) > 1 else findings
+    table = Table(title=f"The robot, as identified in the run ({len(findings)} fit{'s' * (len(findings) > 1)})")
+    table.add_column("parameter", no_wrap=True)
+    for one in shown:
+        seconds = f"{one['recorded_s']:.0f} s recorded, {one['flown_s']:.0f} s flown"
+        table.add_column(f"{one['why']}\n{seconds}")
+    table.add_column("unit")
+    for name, entry in shown[-1]["values"].items():
+        table.add_row(name, *(_interval(one["values"].get(name)) for one in shown), entry["unit"])
+    return table
+
+
+def _interval(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "–"
+    known = entry["known"]
+    text = f"{entry['value']:.4g}"
+    return (
+        f"{text} given"
+        if known == "given"
+        else f"{text} [{entry['low']:.4g}, {entry['high']:.4g}]" + (" not told" if known == "open" else "")
+    )
+
+
+def robot_time(seconds: Mapping[str, float]) -> str:
+    """What the robot's seconds went to, in words."""
+    words = f"{seconds['collection']:.0f} s collecting, {seconds['evaluation']:.0f} s evaluating"
+    identifying = seconds.get("identification", 0.0)
+    return f"{identifying:.0f} s identifying, {words}" if identifying else words
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

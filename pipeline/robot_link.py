@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.rounds import Purpose, SequentialStop
+from robot.excitation import Excitation
 from robot.settings import Mode
 
 RETRY_AFTER_S = 1.0
@@ -21,7 +22,7 @@ AWAY = ("stopped", "emergency_stop", "disconnected", "unreachable")
 
 @dataclass(frozen=True)
 class RobotRound:
-    """What a trial asks of the robot: `episodes` episodes of one policy, for one purpose."""
+    """What a trial asks of the robot: `episodes` episodes of one policy, or recordings of motions, for one purpose."""
 
     round_id: str
     purpose: Purpose
@@ -32,6 +33,9 @@ class RobotRound:
     policy_version: int
     mode: Mode = "auto"  # the least careful one allowed
     stop: SequentialStop | None = None  # ends an evaluation whose result is certain
+    motions: tuple[Excitation, ...] = ()  # of each recording, for identification
+    seconds: float = 0.0  # of each recording
+    logs: bool = False  # report each episode as a recording too
 
 
 @dataclass
@@ -39,7 +43,7 @@ class RoundReport:
     """What is new about a round since the caller last heard of it."""
 
     round_id: str
-    episodes: list[dict[str, Any]]  # `meta` of each, and `columns` of collected ones
+    episodes: list[dict[str, Any]]  # `meta` of each; `columns` of collected ones; `log` of recordings
     finished: bool
     note: str = ""  # why it ended without having flown what was asked for
 

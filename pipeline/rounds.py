@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil, inf
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.gap import CONFIDENCE, wilson
 from pipeline.stage_settings import StageSettings
 
-Purpose = Literal["collection", "evaluation"]
-Reason = Literal["collect", "gate", "stage end", "final"]
+Purpose = Literal["collection", "evaluation", "identification"]
+Reason = Literal["collect", "gate", "stage end", "final", "identify"]
 
 
 class RoundSettings(BaseModel):
@@ -103,7 +103,7 @@ class RoundSchedule:
     def __init__(self, settings: RoundSettings, episode_s: float) -> None:
         self.settings = settings
         self.episode_s = episode_s
-        self.spent_s: dict[str, float] = {"collection": 0.0, "evaluation": 0.0}
+        self.spent_s: dict[str, float] = dict.fromkeys(get_args(Purpose), 0.0)
         self.open: dict[int, RoundRequest] = {}
         self._left_s: dict[str, float] = {}  # that the robot's own budgets allow, as last heard
         self._flown: dict[int, int] = {}  # episodes of the open rounds, as of then
@@ -158,6 +158,10 @@ class RoundSchedule:
         """The evaluation of the finished policy; None if configured away or not affordable."""
         return self._evaluation("final", index, self.settings.final_episodes, updates)
 
+    def identification(self, index: int, updates: int, recordings: int) -> RoundRequest:
+        """Recordings for a stage. What they may cost is in its settings, and in the robot's own budgets."""
+        return self._ask("identification", "identify", index, updates, recordings, 0)
+
     def finished(self, request_id: int, robot_s: float) -> RoundRequest:
         """Close a round and book the robot seconds it really took. Raises KeyError if it is not open."""
         request = self.open.pop(request_id)
@@ -175,7 +179,7 @@ class RoundSchedule:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        self.spent_s = dict(state["spent_s"])
+        self.spent_s = {**self.spent_s, **state["spent_s"]}
         requests = [
             RoundRequest(**{**r, "stop": SequentialStop(**r["stop"]) if r["stop"] else None}) for r in state["open"]
         ]

@@ -1,7 +1,7 @@
 """From an experiment to a finished run folder: Ray, the robot's actor, the Tuner, and the report at the end.
 
-A run folder holds config.yaml, policy.onnx, summary.json, report.png, `robot/` (episodes, ledger, stop latch) and
-`tune/` (results and checkpoints).
+A run folder holds config.yaml, policy.onnx, summary.json, report.png, `robot/` (episodes, recordings, ledger, stop
+latch), `tune/` (results and checkpoints), and posterior.yaml where the run identified its robot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.config import Experiment, load_experiment, save_experiment
-from pipeline.report import build_summary, stage_table, write_report, write_summary
+from pipeline.report import build_summary, posterior_table, stage_table, write_report, write_summary
 from robot.interface import RobotError
 
 CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = (
@@ -31,11 +31,12 @@ CONFIG_FILE, SUMMARY_FILE, POLICY_FILE, STARTED_FILE = (
     "policy.onnx",
     "started.json",
 )
-POSTERIOR_FILE = "identified.yaml"
+POSTERIOR_FILE, FOUND_FILE = "identified.yaml", "posterior.yaml"  # what a run is given, and what it found
 RESULT_FILES = (SUMMARY_FILE, POLICY_FILE, "report.png")
 TUNE_DIR, ROBOT_DIR = "tune", "robot"
 NAMESPACE = "sim2real"
 OBJECT_STORE_BYTES = 512 * 1024**2
+FIT_CPUS = 0.5  # that Ray reserves where a run may fit recordings
 ROBOT_CLOSE_S = 20.0
 
 
@@ -185,6 +186,8 @@ def _fit(experiment: Experiment, run_dir: Path, console: Console, restore: bool)
     summaries = [json.loads((folder / SUMMARY_FILE).read_text()) for folder in folders.values()]
     for each in summaries:
         console.print(stage_table(each))
+        if (table := posterior_table(each)) is not None:
+            console.print(table)
     files = {trial: [folder / name for name in RESULT_FILES] for trial, folder in folders.items()}
     shared = [run_dir / CONFIG_FILE] if is_sweep else [run_dir / CONFIG_FILE, *next(iter(files.values()))]
     if problem := tracking.finish(shared, by_trial=files):
@@ -291,6 +294,7 @@ def _cpus(experiment: Experiment) -> int:
     """What one trial reserves, so that a laptop with fewer cores still runs it, slower."""
     e = experiment
     total = e.learner.cpus + e.sim.runners * e.sim.runner_cpus + e.evaluation.evaluators * e.evaluation.cpus
+    total += FIT_CPUS * e.identifies
     return int(-(-total // 1))
 
 
@@ -334,6 +338,8 @@ def _conclude(experiment: Experiment, run_dir: Path, result: Any, own_folder: bo
         folder = run_dir / Path(result.path).name
         folder.mkdir(exist_ok=True)
     shutil.copyfile(Path(result.checkpoint.path) / POLICY_FILE, folder / POLICY_FILE)
+    if (found := Path(result.checkpoint.path) / FOUND_FILE).is_file():
+        shutil.copyfile(found, folder / FOUND_FILE)
     metrics = result.metrics
     summary = build_summary(
         run=folder.name,
@@ -342,12 +348,13 @@ def _conclude(experiment: Experiment, run_dir: Path, result: Any, own_folder: bo
         wall_s=time.time() - _read_start(run_dir),
         env_steps=metrics["progress"]["env_steps"],
         updates=metrics["progress"]["updates"],
-        robot_s={k: metrics["robot"][f"{k}_s"] for k in ("collection", "evaluation")},
+        robot_s={k: metrics["robot"][f"{k}_s"] for k in ("collection", "evaluation", "identification")},
         robot_episodes=metrics["robot"]["episodes"],
         robot_ledger=metrics["robot"]["ledger"],
         budgets_spent=metrics["robot"]["budgets_spent"],
         stages=metrics["stages"],
         final=metrics["final"],
+        identification=metrics["identification"],
     )
     write_summary(folder, summary)
     write_report(folder, read_results(Path(result.path)), summary)

@@ -55,6 +55,26 @@ class Gate(BaseModel):
         return any(v is not None for k, v in self if k != "by")
 
 
+class IdentifySettings(BaseModel):
+    """Recordings of the robot that a stage begins with, and what is known beforehand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    recordings: int = Field(default=3, ge=1, description="how often the robot is moved and recorded")
+    seconds: float = Field(default=20.0, ge=2.0, description="robot seconds of each recording")
+    fixed: dict[str, float] = Field(
+        default={}, description="parameters you know, such as a mass on a scale: they are given, not fitted"
+    )
+    extra: tuple[str, ...] = Field(
+        default=(), description="parameters that are fitted too, though left alone otherwise"
+    )
+    wait: bool = Field(
+        default=False,
+        description="make no gradient update from when the stage is due until the posterior is there; false: train on "
+        "in the stage before, or, in the first stage, in the ranges as they are",
+    )
+
+
 class StageSettings(BaseModel):
     """One stage: what it trains on, how long at most, and when it is entered, left and fallen back from."""
 
@@ -69,6 +89,11 @@ class StageSettings(BaseModel):
     enter: Gate = Field(
         default=Gate(),
         description="must hold before the stage begins; until then the one before goes on",
+    )
+    identify: IdentifySettings | None = Field(
+        default=None,
+        description="identify the robot before the stage begins, and train around what was found; recorded once a run, "
+        "while the stage before trains",
     )
     exit: Gate = Field(default=Gate(), description="ends the stage early once it holds; empty: only the budget ends it")
     collect_episodes: int = Field(
@@ -196,7 +221,8 @@ def _sentence(key: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: missing; a stage of your own gives name, sim_ratio, dr_strength and updates"
     if first["type"] == "extra_forbidden":
-        fields = Gate.model_fields if first["loc"][0] in ("enter", "exit") else StageSettings.model_fields
+        sections: dict[Any, type[BaseModel]] = {"enter": Gate, "exit": Gate, "identify": IdentifySettings}
+        fields = sections.get(first["loc"][0], StageSettings).model_fields
         return f"{where}: unknown key; accepted is {_or(fields)}"
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"

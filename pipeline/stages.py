@@ -35,6 +35,7 @@ class Measures:
     randomized: Block | None = None
     real: Block | None = None
     collected_s: float = 0.0  # robot seconds of training data of the whole run
+    identified: bool = True  # nothing that the next stage wants to know of the robot is still to come
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class StageMachine:
         self.entered_at = 0
         self.demotions = 0
         self.finished = False
+        self.held = False  # as of the last update: the next stage is due, and waits for identification alone
         self.history: list[Transition] = []
 
     @property
@@ -100,6 +102,7 @@ class StageMachine:
 
     def update(self, measures: Measures) -> Decision:
         """Decide, and move to the stage decided on. The newest entry of `history` says why."""
+        self.held = False
         if self.finished:
             return "finish"
         spent = self.updates_in_stage(measures.updates)
@@ -119,6 +122,9 @@ class StageMachine:
             return "stay"
         following = self.index + 1 if self.index + 1 < len(self.stages) else None
         if following is not None and self.stages[following].enter.missing(blocks, measures.collected_s):
+            return "stay"
+        if following is not None and not measures.identified and spent < OVERRUN * self.stage.updates:
+            self.held = True  # no longer than that, or worlds that are not the robot's would take the run's budget
             return "stay"
         if met:
             reason = f"the exit gate held after {spent} updates"

@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 
 from pipeline.tracking import MlflowWriter, TrackingSettings
-from pipeline.tracking_metrics import result_metrics, round_metrics
+from pipeline.tracking_metrics import finding_metrics, result_metrics, round_metrics
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class MLflowCallback(LoggerCallback):
         self._writer: MlflowWriter | None = None
         self._started: set[str] = set()
         self._rounds: dict[str, Any] = {}  # version of the last robot evaluation recorded, by key
+        self._findings: dict[str, int] = {}  # fits of recordings that are recorded, by key
         self._ids: dict[str, str] = {}  # MLflow run ids from a restored experiment
 
     def start(self) -> None:
@@ -86,6 +87,10 @@ class MLflowCallback(LoggerCallback):
             return
         step = (result.get("progress") or {}).get("updates", iteration)
         self._writer.metrics(key, result_metrics(result), step)
+        findings = (result.get("identification") or {}).get("findings") or []
+        for finding in findings[self._findings.get(key, 0) :]:
+            self._writer.metrics(key, finding_metrics(finding), finding["at_updates"])
+        self._findings[key] = len(findings)
         real = result.get("real") or {}
         version = real.get("version")
         if version is not None and self._rounds.get(key) != version:
@@ -96,10 +101,12 @@ class MLflowCallback(LoggerCallback):
 
     def get_state(self) -> dict[str, Any]:
         """Saved by Tune with the experiment."""
-        return {"ids": dict(self._writer.ids if self._writer else self._ids), "rounds": dict(self._rounds)}
+        ids = dict(self._writer.ids if self._writer else self._ids)
+        return {"ids": ids, "rounds": dict(self._rounds), "findings": dict(self._findings)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._ids, self._rounds = dict(state["ids"]), dict(state["rounds"])
+        self._findings = dict(state.get("findings", {}))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the thread and the terminal: Tune pickles its callbacks."""

@@ -31,6 +31,15 @@ def round_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for group in EVERY_ROUND for key, value in _numbers(result.get(group), group)}
 
 
+def finding_metrics(finding: Mapping[str, Any]) -> dict[str, float]:
+    """What one fit of recordings found of the robot: each value, and its 95 % interval with its width."""
+    metrics: dict[str, float] = {}
+    for name, entry in finding["values"].items():
+        metrics.update(_numbers({k: entry.get(k) for k in ("value", "low", "high")}, f"identified/{name}"))
+        metrics.update(_numbers(entry["high"] - entry["low"], f"identified/{name}/width"))
+    return metrics | dict(_numbers({k: finding[k] for k in ("recorded_s", "flown_s", "fit_s")}, "identified"))
+
+
 def clean_params(params: Mapping[str, Any]) -> dict[str, str]:
     """Nested parameters as `a.b.c: text`; lists of mappings by index, others as JSON, secrets masked."""
     flat: dict[str, str] = {}

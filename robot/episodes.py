@@ -64,7 +64,7 @@ MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # how a PNG and a JPEG begin
 class EpisodeMeta:
     episode_id: str
     robot: str
-    purpose: str  # collection | evaluation
+    purpose: str  # collection | evaluation | identification
     success: bool
     episode_return: float
     steps: int

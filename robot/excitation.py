@@ -11,6 +11,7 @@ import numpy as np
 from envs.task import State, Task
 from robot.interface import Observation, RobotError
 from robot.logs import Log, clean
+from robot.settings import Mode
 
 if TYPE_CHECKING:
     from robot.session import RobotSession
@@ -63,11 +64,12 @@ class Recorder:
         seconds: float,
         number: int,
         told: Callable[[float], None] = lambda share: None,
+        mode: Mode | None = None,
     ) -> None:
         """Excite the robot of a session from where it rests; booked as identification.
 
-        `number` names the recording, and seeds a twin's noise. Raises RobotError when the robot is stopped or stops on
-        the way; rows heard until then are kept.
+        `number` names the recording, and seeds a twin's noise. With a `mode` a person may be asked first.
+        Raises RobotError when the robot is stopped or stops on the way; rows heard until then are kept.
         """
         task = self._task
         steps = max(2, round(seconds / task.control_period_s))
@@ -81,7 +83,7 @@ class Recorder:
             told((k + 1) / steps)
 
         start = State(rest, np.zeros_like(rest))
-        session.excite(command, heard, steps, start, number, f"identification {number}", "identification")
+        session.excite(command, heard, steps, start, number, f"identification {number}", "identification", mode)
 
     def log(self) -> Log:
         """The recording so far; raises RobotError before its third row."""

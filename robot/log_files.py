@@ -54,7 +54,8 @@ class Column:
 
     @property
     def factor(self) -> float:
-        return UNITS[self.name][self.unit]
+        sign = -1.0 if self.unit.startswith("-") else 1.0
+        return sign * UNITS[self.name][self.unit.removeprefix("-")]
 
 
 def parse_map(entries: tuple[str, ...] | list[str]) -> list[Column]:
@@ -68,8 +69,11 @@ def parse_map(entries: tuple[str, ...] | list[str]) -> list[Column]:
         if name not in UNITS:
             raise RobotError(f"map: {match[1]!r} in {entry!r} is no quantity; accepted is {MAP_HELP}")
         unit = match[4] or next(iter(UNITS[name]))
-        if unit not in UNITS[name]:
-            raise RobotError(f"map: unit {unit!r} in {entry!r} is unknown; accepted are {', '.join(UNITS[name])}")
+        if unit.removeprefix("-") not in UNITS[name]:
+            raise RobotError(
+                f"map: unit {unit!r} in {entry!r} is unknown; accepted are {', '.join(UNITS[name])}, with a - before "
+                "it for a column of the other sign"
+            )
         columns.append(Column(name, match[2] or "joint", match[3], unit))
     for name in ("time", "position", "velocity", "effort"):
         if not any(c.name == name for c in columns):
@@ -86,7 +90,7 @@ def parse_map(entries: tuple[str, ...] | list[str]) -> list[Column]:
 
 
 def read_log(path: Path | str, entries: tuple[str, ...] | list[str] = DEFAULT_MAP) -> Log:
-    """A log from CSV (with `entries` as in `parse_map`), from `write_log`, or from an episode's Parquet file.
+    """A log from CSV or another program's Parquet (with `entries` as in `parse_map`), of `write_log`, or of an episode.
 
     Raises RobotError with a sentence where nothing of the file can be used.
     """
@@ -97,7 +101,7 @@ def read_log(path: Path | str, entries: tuple[str, ...] | list[str] = DEFAULT_MA
         raise RobotError(f"{path} cannot be read: {error.strerror or error}") from error
     digest = hashlib.sha256(data).hexdigest()
     if data[:4] == b"PAR1":
-        return replace(_from_parquet(path, data), sha256=digest)
+        return replace(_from_parquet(path, data, entries), sha256=digest)
     return replace(_from_csv(path.name, data, parse_map(entries)), sha256=digest)
 
 
@@ -129,18 +133,22 @@ def _from_csv(source: str, data: bytes, columns: list[Column]) -> Log:
         header = [name.strip() for name in next(reader, [])]
         missing = [c.column for c in columns if c.column not in header]
         if missing:
-            has = ", ".join(header[:12]) or "no header at all"
-            raise RobotError(f"{source}: no column {', '.join(missing)}; it has {has[:200]}, and --map names others")
+            raise _missing(source, missing, header)
         where = [header.index(c.column) for c in columns]
         for cells in reader:
             if cells:
-                rows.append([_number(cells[i]) if i < len(cells) else np.nan for i in where])
+                rows.append([_number(cells[i], delimiter) if i < len(cells) else np.nan for i in where])
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise RobotError(f"{source}: line {len(lines) + 2} is no CSV ({error})") from error
-    if len(rows) < 2:
-        raise RobotError(f"{source}: {len(rows)} rows of data; at least 2 are needed")
-    table = np.array(rows) * [c.factor for c in columns]
+    return _log(source, np.array(rows, float).reshape(-1, len(columns)), columns, np.array(lines, int))
+
+
+def _log(source: str, table: np.ndarray, columns: list[Column], lines: np.ndarray) -> Log:
+    """From (rows, columns) numbers in the columns' own units."""
+    if len(table) < 2:
+        raise RobotError(f"{source}: {len(table)} rows of data; at least 2 are needed")
+    table = table * [c.factor for c in columns]
     names = [c.name for c in columns]
     joints = tuple(c.joint for c in columns if c.name == "position")
     motors = tuple(c.joint for c in columns if c.name == "effort")
@@ -155,21 +163,45 @@ def _from_csv(source: str, data: bytes, columns: list[Column]) -> Log:
         units={f"{c.name}.{c.joint}" if c.name != "time" else "time": c.unit for c in columns},
         source=source,
     )
-    return clean(log, np.array(lines))
+    return clean(log, lines)
 
 
-def _number(cell: str) -> float:
+def _from_table(path: Path, data: bytes, names: list[str], columns: list[Column]) -> Log:
+    """Parquet of another program: one number in each row of each column."""
+    if missing := [c.column for c in columns if c.column not in names]:
+        raise _missing(path.name, missing, names)
+    table = pq.read_table(pa.BufferReader(data), columns=list(dict.fromkeys(c.column for c in columns)))
     try:
-        return float(cell)
+        values = [table.column(c.column).cast(pa.float64()).to_numpy() for c in columns]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise RobotError(f"{path.name}: a column is no number in each row ({error}); --map names others") from error
+    return _log(path.name, np.stack(values, 1), columns, np.arange(len(table)))
+
+
+def _missing(source: str, missing: list[str], header: list[str]) -> RobotError:
+    if header and all(np.isfinite(_number(name, ",")) for name in header):
+        return RobotError(
+            f"{source}: its first line holds numbers; accepted is a header line with the names of the columns, such as "
+            "time,position,velocity,torque"
+        )
+    has = ", ".join(header[:12])[:200] or "no header at all"
+    return RobotError(f"{source}: no column {', '.join(missing)}; it has {has}, and --map names others")
+
+
+def _number(cell: str, delimiter: str) -> float:
+    try:
+        return float(cell if delimiter == "," else cell.replace(",", "."))
     except ValueError:
         return float("nan")
 
 
-def _from_parquet(path: Path, data: bytes) -> Log:
+def _from_parquet(path: Path, data: bytes, entries: tuple[str, ...] | list[str]) -> Log:
     try:
         schema = pq.read_schema(pa.BufferReader(data))
         if b"episode" in (schema.metadata or {}):
             return from_episode(read_file(path))
+        if b"log" not in (schema.metadata or {}):
+            return _from_table(path, data, schema.names, parse_map(entries))
         table = pq.read_table(pa.BufferReader(data), columns=SCHEMA.names)
         about = json.loads(table.schema.metadata[b"log"])
         size = {"position": len(about["joints"]), "velocity": len(about["joints"]), "effort": len(about["motors"])}

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robot.interface import RobotError
+from robot.log_doubts import doubts
+from robot.log_rows import repeated, spikes, turns
 
 if TYPE_CHECKING:
     from envs.task import Task
-    from robot.episodes import RobotEpisode
+    from robot.episodes import EpisodeMeta, RobotEpisode
 
 GAP = 5.0  # times the median period: longer than that between two rows, and they belong to different pieces
-DEGREES = 180 / np.pi
-LEAST_TIE = 0.1  # squared correlation of position changes and velocity below which noise hides their units
 
 
 @dataclass(frozen=True)
 class Problem:
     """Something wrong with a recording, and the rows it concerns (lines of the file it came from)."""
 
-    kind: str  # not finite | clock | gap | units | constant
+    kind: str  # not finite | clock | gap | repeated | spike | turn | units | constant
     lines: tuple[int, ...]
     sentence: str
 
@@ -72,57 +72,70 @@ def clean(log: Log, lines: np.ndarray | None = None) -> Log:
     problems = list(log.problems)
     values = {"time": log.time_s[:, None], "position": log.position, "velocity": log.velocity, "effort": log.effort}
     good = np.ones(len(log), bool)
+    never = [name for name, value in values.items() if len(value) and not np.isfinite(value).any()]
     for name, value in values.items():
         bad = ~np.isfinite(value).all(1)
         if bad.any():
-            problems.append(_problem("not finite", lines[bad], f"have no finite {name} and are left out", log))
+            problems.append(_problem("not finite", lines[bad], f"{{have}} no finite {name} and {{are}} left out", log))
         good &= ~bad
     if good.sum() < 2:
-        raise RobotError(f"{log.source}: {int(good.sum())} of {len(log)} rows are finite; at least 2 are needed")
-    log, lines = _rows(log, good), lines[good]
-    dropped = np.diff(np.flatnonzero(good)) > 1
+        why = f", and {', '.join(never)} never {'is' if len(never) == 1 else 'are'}" if never else ""
+        raise RobotError(f"{log.source}: {int(good.sum())} of {len(log)} rows are finite{why}; at least 2 are needed")
+    rows = np.flatnonzero(good)  # what is left of the file
+    log = _rows(log, good)
+
+    def leave_out(kind: str, bad: np.ndarray, tail: str) -> None:
+        nonlocal log, rows
+        if bad.any():
+            problems.append(_problem(kind, lines[rows[bad]], f"{tail} and {{are}} left out", log))
+            log, rows = _rows(log, ~bad), rows[~bad]
+
+    leave_out("clock", np.diff(log.time_s, prepend=-np.inf) == 0, "{repeat} the time before")
+    tail = "{repeat} every value of the row before, as if written more often than the robot was read,"
+    leave_out("repeated", repeated(log.position, log.velocity, log.effort), tail)
+    leave_out("spike", spikes(log.time_s, log.position, log.velocity), "{have} a position far off those around")
+    added = turns(log.time_s, log.position, log.velocity)
+    if (jumps := np.diff(added, axis=0).any(1)).any():
+        problems.append(_problem("turn", lines[rows[1:][jumps]], "{jump} by a whole turn, which is taken out", log))
+        log = replace(log, position=log.position + added)
+    dropped = np.diff(rows) > 1
+    lines = lines[rows]
     steps = np.diff(log.time_s)
-    repeated = steps == 0
-    if repeated.any():
-        where = np.flatnonzero(repeated) + 1
-        problems.append(_problem("clock", lines[where], "repeat the time before them and are left out", log))
-        keep = np.ones(len(log), bool)
-        keep[where] = False
-        dropped = np.diff(np.flatnonzero(good)[keep]) > 1
-        log, lines = _rows(log, keep), lines[keep]
-        steps = np.diff(log.time_s)
     if len(log) < 2 or not (steps > 0).any():
         raise RobotError(f"{log.source}: time never rises from one row to the next; accepted are times in order")
     back = steps < 0
     period = float(np.median(steps[steps > 0]))
     gap = (steps > GAP * period) & ~back
     if back.any():
-        tail = "go back in time; the recording is cut before them"
+        tail = "{go} back in time; the recording is cut there"
         problems.append(_problem("clock", lines[1:][back], tail, log))
     if gap.any():
         longest = float(steps[gap].max())
-        tail = f"follow a gap of up to {longest:.3g} s (rows are {period:.3g} s apart); the recording is cut there"
+        tail = f"{{follow}} a gap of up to {longest:.3g} s (rows are {period:.3g} s apart); the recording is cut there"
         problems.append(_problem("gap", lines[1:][gap], tail, log))
     cut = back | gap | (dropped & (steps > 1.5 * period))
     piece = np.concatenate([[0], np.cumsum(cut)])
     log = replace(log, piece=piece, problems=tuple(problems))
-    return replace(log, problems=(*log.problems, *_doubts(log)))
+    return replace(log, problems=(*log.problems, *(Problem(kind, (), text) for kind, text in doubts(log))))
 
 
-def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
+def from_episode(episode: RobotEpisode, task: Task | None = None, realtime: bool | None = None) -> Log:
     """A recorded episode as a log. The measurement after step k is what step k + 1 saw, at that step's time.
 
-    Where the robot waited for commands (lockstep), clock times mean nothing and its own, evenly spaced, are taken.
+    Where the robot waited for commands (lockstep: `realtime` False; None: judged by the times), clock times mean
+    nothing and its own, evenly spaced, are taken.
 
     Without the `task` the effort stays an action in [-1, 1], and `units` says so.
     """
     c, meta = episode.columns, episode.meta
     if meta.steps < 3:
         raise RobotError(f"episode {meta.episode_id} has {meta.steps} steps; a log needs at least 3")
+    if realtime is None and task is not None and _waited(meta, task):
+        realtime = False
     sent = np.asarray(c["sent"][1:], np.float64)
     width = c["joint_position"].shape[1]
     log = Log(
-        time_s=_own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s)[1:],
+        time_s=own_time(np.asarray(c["t_mono_s"], np.float64), meta.robot_s, realtime)[1:],
         position=np.asarray(c["joint_position"][:-1], np.float64),
         velocity=np.asarray(c["joint_velocity"][:-1], np.float64),
         effort=sent if task is None else np.asarray(task.command(sent), np.float64),
@@ -134,11 +147,18 @@ def from_episode(episode: RobotEpisode, task: Task | None = None) -> Log:
     return clean(log)
 
 
-def _own_time(clock_s: np.ndarray, robot_s: float) -> np.ndarray:
+def _waited(meta: EpisodeMeta, task: Task) -> bool:
+    """Whether the robot is known to have waited for commands: its time is then the very number of periods."""
+    return abs(meta.robot_s - meta.steps * task.control_period_s) < 1e-9 * (1.0 + meta.robot_s)
+
+
+def own_time(clock_s: np.ndarray, robot_s: float, realtime: bool | None = None) -> np.ndarray:
     """Times of the steps on the robot's own clock, on which they took `robot_s`."""
     steps = len(clock_s)
     span, own = clock_s[-1] - clock_s[0], robot_s * (steps - 1) / steps
-    if own > 0 and not 0.5 < span / own < 2.0:
+    if realtime is None:
+        realtime = not own > 0 or 0.5 < span / own < 2.0
+    if not realtime:
         return robot_s / steps * np.arange(steps)
     return clock_s
 
@@ -155,52 +175,22 @@ def _rows(log: Log, keep: np.ndarray) -> Log:
 
 def _problem(kind: str, lines: np.ndarray, tail: str, log: Log) -> Problem:
     count = f"{len(lines)} row{'s' if len(lines) != 1 else ''}"
-    return Problem(kind, tuple(int(n) for n in lines), f"{log.source}: {count} ({_spans(lines)}) {tail}")
+    verbs = (
+        ("has", "have"),
+        ("is", "are"),
+        ("goes", "go"),
+        ("repeats", "repeat"),
+        ("follows", "follow"),
+        ("jumps", "jump"),
+    )
+    for one, many in verbs:
+        tail = tail.replace(f"{{{many}}}", one if len(lines) == 1 else many)
+    return Problem(kind, tuple(int(n) for n in lines), f"{log.source}: {count} ({spans(lines)}) {tail}")
 
 
-def _spans(lines: np.ndarray, most: int = 4) -> str:
+def spans(lines: np.ndarray, most: int = 4) -> str:
     """`line 3, lines 7-9`, cut after `most`."""
     edges = np.flatnonzero(np.diff(lines) != 1) + 1
     spans = [(int(part[0]), int(part[-1])) for part in np.split(lines, edges)]
     words = [f"line {a}" if a == b else f"lines {a}-{b}" for a, b in spans[:most]]
     return ", ".join(words) + (f" and {len(spans) - most} more places" if len(spans) > most else "")
-
-
-def _doubts(log: Log) -> list[Problem]:
-    """Columns that cannot be what they are said to be: nothing moves, or velocity is no derivative of position."""
-    doubts = []
-    for j, joint in enumerate(log.joints):
-        change, speed = _increments(log, j)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            size, tie, square = float(change @ change), float(speed @ change), float(speed @ speed)
-            slope = tie / size if size > 0 else float("nan")
-            # Noise in either column flattens a regression on it: the truth lies between that and the reverse one.
-            low, high = sorted((slope, square / tie)) if tie else (0.0, 0.0)
-            clear = square == 0 or not tie * tie < LEAST_TIE * size * square
-        if not size > 0:
-            text = f"{log.source}: the position of {joint} never changes, so nothing can be told about its motion"
-            doubts.append(Problem("constant", (), text))
-        elif clear and not (low < 2.0 and high > 0.5):
-            guess = ""
-            for factor, words in ((DEGREES, "degrees for radians"), (1e3, "milli-units"), (-1.0, "the other sign")):
-                if 0.7 < slope / factor < 1.4 or 0.7 < slope * factor < 1.4:
-                    guess = f", as {words} in one of them or in time would be"
-            text = (
-                f"{log.source}: the velocity of {joint} is {slope:.3g} times the change of its position per second"
-                f"{guess}; accepted is a unit with each column, such as position=COLUMN:deg"
-            )
-            doubts.append(Problem("units", (), text))
-    return doubts
-
-
-def _increments(log: Log, joint: int) -> tuple[np.ndarray, np.ndarray]:
-    """Changes of position and of the integral of velocity over some ten rows, within pieces."""
-    change, speed = [np.zeros(0)], [np.zeros(0)]
-    for rows in log.pieces():
-        q, v, t = log.position[rows, joint], log.velocity[rows, joint], log.time_s[rows]
-        if len(t) > 1:
-            way = np.concatenate([[0.0], np.cumsum(0.5 * (v[1:] + v[:-1]) * np.diff(t))])
-            k = min(10, len(t) - 1)
-            change.append(q[k:] - q[:-k])
-            speed.append(way[k:] - way[:-k])
-    return np.concatenate(change), np.concatenate(speed)

@@ -10,13 +10,14 @@ import numpy as np
 
 from envs.task import State, Task
 from robot.clock import Clock, urgent
+from robot.confirm import Confirmer
 from robot.interface import Observation, Robot, RobotError, RobotFault
 from robot.latch import Latch
 from robot.ledger import Ledger, Stopwatch
 from robot.motion import Moved, Plan, excite, move
 from robot.rollout import Recording
 from robot.safety import SafetyFilter
-from robot.settings import RobotSettings
+from robot.settings import MODES, Mode, RobotSettings
 from robot.technician import Technician
 from robot.watchdog import Watchdog
 
@@ -34,6 +35,7 @@ class Moves(ABC):
     _watch: Stopwatch
     technician: Technician | None
     _latch: Latch
+    _confirmer: Confirmer
     _safety: SafetyFilter
     _clock: Clock
     _watchdog: Watchdog | None
@@ -79,14 +81,18 @@ class Moves(ABC):
         noise_seed: int = 0,
         what: str = "excitation",
         purpose: str = "identification",
+        mode: Mode | None = None,
     ) -> Moved:
         """Send `command(k, seen)` for `steps` periods as `robot.motion.excite` does, at reduced speed, and log it.
 
-        Its time is booked under `purpose`. Where there is a technician, `start` is set first. Raises RobotError as
-        `home` does, and when it ended early.
+        Its time is booked under `purpose`. Where there is a technician, `start` is set first. With a `mode` nobody is
+        standing by who asked for this, and where it or the settings say so a person is asked first. Raises RobotError
+        as `home` does, for a no, and when it ended early.
         """
         self._check_stands()
         self.ledger.afford({purpose: steps * self.task.control_period_s})
+        if mode is not None:
+            self._agree(what, mode)
         if self.technician and start is not None:
             self.technician.reset(start, noise_seed)
         motion: Motion = lambda common, stop: excite(*common, command, heard, steps, stop)  # noqa: E731
@@ -95,10 +101,33 @@ class Moves(ABC):
             raise RobotError(f"{what}: stopped: {moved.stop}")
         return moved
 
+    def no_motion(self, mode: Mode) -> str:
+        """Why a motion as a whole cannot be made in this mode or that of the settings; empty: it can."""
+        if self.robot.spec.takes == "thrust":
+            return self._falls()
+        careful = self._careful(mode)
+        if careful in ("auto", "confirm_episode"):
+            return ""
+        return f"the mode is {careful}, and a motion is sent as a whole; accepted is confirm_episode or auto"
+
+    def _careful(self, mode: Mode) -> Mode:
+        return MODES[min(MODES.index(mode), MODES.index(self.settings.confirmation))]
+
+    def _agree(self, what: str, mode: Mode) -> None:
+        """Have a person agree to a motion, where the mode or the settings ask for it."""
+        self._check()
+        if why := self.no_motion(mode):
+            raise RobotError(f"{what}: {why}")
+        if self._careful(mode) == "confirm_episode":
+            self._latch.note("agreed", what=what, operator=self._confirmer.ask(what, lambda: self.interrupted))
+
     def _check_stands(self) -> None:
         """Raise RobotError where only a policy keeps the robot from falling."""
         if self.robot.spec.takes == "thrust":
-            raise RobotError(f"{self.task.name} flies, and makes no moves of its own; accepted is an episode")
+            raise RobotError(self._falls())
+
+    def _falls(self) -> str:
+        return f"{self.task.name} flies, and makes no moves of its own; accepted is an episode"
 
     def _plan(self, target: Callable[[np.ndarray], np.ndarray]) -> Motion:
         self._check_stands()

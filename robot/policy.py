@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -27,6 +28,42 @@ REQUIRED = (
     "frame_scale",
 )
 OUTPUTS = {"action", "mean", "log_std"}
+
+
+class Policy(Protocol):
+    """What an episode can be flown by."""
+
+    version: int
+    run: str  # whose it is: reduced speed is counted by it
+
+    def act(self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0) -> np.ndarray:
+        """Actions for (N, policy_size) observations, explored with standard normals (N, action_size)."""
+        ...
+
+    def check(self, task: Task) -> None:
+        """Raise RobotError unless the policy was made for `task` as it is now."""
+        ...
+
+
+class Scripted:
+    """A policy that somebody wrote. Satisfies `Policy`; `begin` is to be called before each episode."""
+
+    version = 0
+
+    def __init__(self, task: Task, run: str) -> None:
+        self.task, self.run = task, run
+
+    @abstractmethod
+    def begin(self, number: int) -> None:
+        """Forget the episode before; `number` names the next one, and its variations follow from it."""
+
+    @abstractmethod
+    def act(self, observation: np.ndarray, noise: np.ndarray | None = None, explore: float = 1.0) -> np.ndarray:
+        """Actions for (N, policy_size) observations."""
+
+    def check(self, task: Task) -> None:
+        if task.name != self.task.name:
+            raise RobotError(f"policy: {self.run} was made for {self.task.name}; accepted is one made for {task.name}")
 
 
 class ExportedPolicy:

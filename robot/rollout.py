@@ -14,7 +14,7 @@ from envs.task import State, Task
 from robot.clock import Clock
 from robot.drive import Drive, make_drive
 from robot.interface import Observation, Robot, RobotError, RobotFault, Sent
-from robot.policy import ExportedPolicy
+from robot.policy import Policy
 from robot.safety import Filtered, SafetyFilter
 from robot.watchdog import Watchdog
 
@@ -112,7 +112,7 @@ def succeeded(task: Task, columns: Mapping[str, np.ndarray]) -> bool:
 def rollout(
     robot: Robot,
     task: Task,
-    policy: ExportedPolicy,
+    policy: Policy,
     safety: SafetyFilter,
     clock: Clock,
     watchdog: Watchdog | None,

@@ -10,12 +10,12 @@ with the effort u as late as fits best. They are linear in what is sought and no
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from envs.task import Task
+from robot.estimate import Estimate
 from robot.interface import RobotError
 from robot.latency import measure
 from robot.logs import Log
@@ -29,17 +29,6 @@ TURN_AT, LOOK_S = 0.4, 0.25  # of the reach, where a joint will be in so long
 STUCK_S = 0.3  # pushed one way for so long without moving, a joint is pushed the other way
 LAGS_S = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)  # that are tried
 SLOW = 0.05  # of the fastest: slower than that, friction has no clear sign
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A quantity of one joint, SI, with the ends of its 95 % interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    unit: str
 
 
 class Routine(ABC):

@@ -24,11 +24,11 @@ from robot.ledger import Ledger, Stopwatch
 from robot.motion import Moved
 from robot.moves import Moves
 from robot.operator import handlers
-from robot.policy import ExportedPolicy
+from robot.policy import Policy
 from robot.request import Desk
 from robot.rollout import Recording, rollout, succeeded
 from robot.safety import SafetyFilter, Workspace
-from robot.settings import MODES, Mode, RobotSettings
+from robot.settings import Mode, RobotSettings
 from robot.speed import SpeedBook
 from robot.technician import Technician
 from robot.thrust_filter import ThrustFilter
@@ -39,7 +39,7 @@ from robot.watchdog import Watchdog
 BOOK_EVERY_S = 60.0  # how much idle time the death of the program may leave unbooked
 TIMING_FILE = "timing.jsonl"  # in real time, the clock of each episode
 
-Purpose = Literal["collection", "evaluation"]
+Purpose = Literal["collection", "evaluation", "identification"]
 
 
 class RobotSession(Moves):
@@ -215,7 +215,7 @@ class RobotSession(Moves):
 
     def run_episode(
         self,
-        policy: ExportedPolicy,
+        policy: Policy,
         *,
         purpose: Purpose,
         seed: int,
@@ -284,9 +284,9 @@ class RobotSession(Moves):
 
     def mode(self, asked: Mode = "auto") -> Mode:
         """The more careful of what is asked and what the settings say."""
-        return MODES[min(MODES.index(asked), MODES.index(self.settings.confirmation))]
+        return self._careful(asked)
 
-    def _check(self, policy: ExportedPolicy | None = None) -> None:
+    def _check(self, policy: Policy | None = None) -> None:
         """Raise RobotError unless the robot may move now, and this policy may move it."""
         name = self.settings.name
         if self._latch.reason:
@@ -298,7 +298,7 @@ class RobotSession(Moves):
 
     def _fly(
         self,
-        policy: ExportedPolicy,
+        policy: Policy,
         noise: np.ndarray | None,
         random: KeyedRandom,
         world: int,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,24 +13,67 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import tell
+from benchmarks.identify import replayed
+from envs.registry import make_task
 from pipeline.config import load_experiment
 from pipeline.gap import wilson
 from pipeline.identify.design import design
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
+from pipeline.identify.posterior import to_dict
+from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.simulated import record
+from pipeline.identify.task_command import PROCESSES
 from pipeline.identify.unknowns import noise_of, unknowns
+from robot.logs import Log
 
 WEIGHED = {"cartpole": "cart.mass_kg", "pendulum": "arm.mass_kg"}  # given: a gain and the masses scale together
 SPEED = 0.5
 AT_ONCE = 8  # robots simulated side by side; each world takes memory
 SEED = 20_000
 
+Rows = dict[str, tuple[float, float, float, float, float]]  # by parameter: truth, estimate, low, high, sd
+
 
 def measure(tasks: list[str], robots: int, recordings: int, seconds: float) -> dict[str, Any]:
-    return {task: _task(task, robots, recordings, seconds) for task in tasks}
+    return {task: _any(task, robots, recordings, seconds) for task in tasks}
+
+
+def _any(name: str, robots: int, recordings: int, seconds: float) -> dict[str, Any]:
+    if not can_replay(make_task(name)):
+        return _task(name, robots, recordings, seconds)
+    report = replayed.coverage(name, robots, recordings * seconds)
+    return report | {"parameters": {parameter: _summary(np.array(v)) for parameter, v in report.pop("rows").items()}}
 
 
 def _task(name: str, robots: int, recordings: int, seconds: float) -> dict[str, Any]:
+    """One fit a process at a time, as many processes as `sim2real identify` uses."""
+    rows: dict[str, list[tuple[float, float, float, float, float]]] = {}
+    took: list[float] = []
+    began = time.perf_counter()
+    context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
+    with ProcessPoolExecutor(PROCESSES, context) as pool:
+        jobs = [pool.submit(_fitted, name, true, logs) for true, logs in _robots(name, robots, recordings, seconds)]
+        for done, job in enumerate(jobs, 1):
+            found, fit_s = job.result()
+            took.append(fit_s)
+            for parameter, row in found.items():
+                rows.setdefault(parameter, []).append(row)
+            left_s = (time.perf_counter() - began) / done * (robots - done)
+            tell(f"{name}: robot {done} of {robots}, {left_s / 60:.1f} min to go")
+    parameters = {parameter: _summary(np.array(values)) for parameter, values in rows.items()}
+    return {
+        "robots": robots,
+        "recordings": recordings,
+        "seconds": seconds,
+        "given": WEIGHED[name],
+        "fit_cpu_s": float(np.median(took)),
+        "coverage": float(np.mean([s["coverage"] for s in parameters.values()])),
+        "parameters": parameters,
+    }
+
+
+def _robots(name: str, robots: int, recordings: int, seconds: float) -> Iterator[tuple[np.ndarray, list[Log]]]:
+    """Parameters (d,) of each robot, drawn from the task's ranges, and recordings of it."""
     experiment = load_experiment(name)
     task, limits = experiment.make_task(), experiment.robot.limits
     space, given = task.parameters, WEIGHED[name]
@@ -37,8 +83,6 @@ def _task(name: str, robots: int, recordings: int, seconds: float) -> dict[str, 
     truth = np.where(space.is_log, np.exp(np.where(space.is_log, drawn, 0.0)), drawn)
     middle = float(space.nominal[space.index(given)])
     plans = design(task, limits, unknowns(task, {given: middle}, ()), recordings, SPEED)
-    rows: dict[str, list[tuple[float, float, float, float, float]]] = {}
-    took: list[float] = []
     for first in range(0, robots, AT_ONCE):
         these = truth[first : first + AT_ONCE]
         logs = [
@@ -46,35 +90,25 @@ def _task(name: str, robots: int, recordings: int, seconds: float) -> dict[str, 
             for k, plan in enumerate(plans)
         ]
         for i, true in enumerate(these):
-            began = time.perf_counter()
-            fit = fit_task(
-                task, [of_all[i] for of_all in logs], FitSettings(fixed={given: float(true[space.index(given)])})
-            )
-            took.append(time.perf_counter() - began)
-            for parameter, row in _judged(fit, true).items():
-                rows.setdefault(parameter, []).append(row)
-            done = first + i + 1
-            tell(f"{name}: robot {done} of {robots}, {np.mean(took) * (robots - done) / 60:.1f} min to go")
-    return {
-        "robots": robots,
-        "recordings": recordings,
-        "seconds": seconds,
-        "given": given,
-        "fit_s": float(np.median(took)),
-        "parameters": {parameter: _summary(np.array(values)) for parameter, values in rows.items()},
-    }
+            yield true, [of_all[i] for of_all in logs]
 
 
-def _judged(fit: TaskFit, true: np.ndarray) -> dict[str, tuple[float, float, float, float, float]]:
-    """{parameter: (truth, estimate, low, high, sd)}, the noise included."""
+def _fitted(name: str, true: np.ndarray, logs: list[Log]) -> tuple[Rows, float]:
+    """What a fit of one robot found, and the CPU seconds it took."""
+    task, given = make_task(name), WEIGHED[name]
+    began = time.process_time()
+    fit = fit_task(task, logs, FitSettings(fixed={given: float(true[task.parameters.index(given)])}))
+    return _judged(fit, true), time.process_time() - began
+
+
+def _judged(fit: TaskFit, true: np.ndarray) -> Rows:
+    """The noise included."""
     space, values = fit.task.parameters, fit.unknowns.values(fit.draws)
     found = {}
     for name in fit.unknowns.free:
         i = space.index(name)
         low, high = np.percentile(values[:, i], [2.5, 97.5])
         found[name] = (true[i], fit.values[i], low, high, values[:, i].std())
-    from pipeline.identify.posterior import to_dict
-
     entries = to_dict(fit, {})["values"]
     for name in noise_of(fit.task).values():
         entry = entries[name]
@@ -105,7 +139,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     for name, result in report.items():
         title = (
             f"{name}: {result['robots']} synthetic robots, {result['recordings']} recordings of "
-            f"{result['seconds']:g} s; {result['given']} given; {result['fit_s']:.1f} s a fit in one process"
+            f"{result['seconds']:g} s; {result['given']} given; {result['fit_cpu_s']:.1f} CPU s a fit; "
+            f"{result['coverage']:.3f} of all intervals hold the truth"
         )
         table = Table(title=title)
         for column in ("parameter", "95 % interval holds the truth", "z, mean ± sd", "half width", "median error"):

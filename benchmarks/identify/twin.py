@@ -15,8 +15,11 @@ from rich.table import Table
 
 import robot.twin
 from benchmarks.common import tell
+from benchmarks.identify import replayed
+from envs.registry import make_task
 from pipeline.config import load_experiment
 from pipeline.identify.estimate import FitSettings, TaskFit, fit_task
+from pipeline.identify.replay_recording import can_replay
 from pipeline.identify.task_command import PROCESSES, record_on
 from pipeline.identify.unknowns import noise_of
 
@@ -29,6 +32,9 @@ def measure(tasks: list[str], recordings: int, seconds: float, seeds: list[int])
 
 
 def _one(name: str, recordings: int, seconds: float, seed: int) -> dict[str, Any]:
+    if can_replay(make_task(name)):
+        hidden = yaml.safe_load((HIDDEN / f"{name}.yaml").read_text())
+        return replayed.on_twin(name, hidden, recordings * seconds, seed)
     truth = _truth(name)
     task, given = load_experiment(name).make_task(), WEIGHED[name]
     settings = FitSettings(fixed={given: truth[given]}, processes=PROCESSES)

@@ -25,30 +25,30 @@ class GroupEffect(SensorEffect):
 
     def __init__(self, parameter: str, group: Group, columns: slice = slice(None)) -> None:
         self.parameters = (parameter,)
-        self._group, self._chosen = group, columns
+        self.group, self.chosen = group, columns
 
     def bind(self, n: int, joints: int, bodies: int = 0, period_s: float = 0.0) -> None:
         super().bind(n, joints, bodies, period_s)
-        whole = 3 * bodies if self._group == "body_position" else joints
-        self.columns = len(range(whole)[self._chosen])
+        whole = 3 * bodies if self.group == "body_position" else joints
+        self.columns = len(range(whole)[self.chosen])
         self.noise_columns = self.columns
 
     def apply(self, state: State, noise: np.ndarray | None, rows: np.ndarray | slice = slice(None)) -> State:
         if not self.active:
             return state
-        is_body = self._group == "body_position"
-        true = state.body_pose[:, :, :3] if is_body else getattr(state, self._group)
+        is_body = self.group == "body_position"
+        true = state.body_pose[:, :, :3] if is_body else getattr(state, self.group)
         whole = true.reshape(len(true), -1)
-        flat = whole[:, self._chosen]
+        flat = whole[:, self.chosen]
         changed = self._change(flat, noise, rows).astype(np.float32, copy=False)
         if self._absent is not None:
             absent = self._absent[rows]
             changed = np.where(absent[:, None], flat, changed)
         if self.columns < whole.shape[1]:
             part, changed = changed, whole.copy()
-            changed[:, self._chosen] = part
+            changed[:, self.chosen] = part
         if not is_body:
-            return replace(state, **{self._group: changed})
+            return replace(state, **{self.group: changed})
         pose = state.body_pose.copy()
         pose[:, :, :3] = changed.reshape(true.shape)
         return replace(state, body_pose=pose)

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from envs.bindings import CentreOfMass
 from envs.effects.command import DeadBand, Delay, Gain, Lag, Noise
 from envs.effects.disturbance import Pushes
 from envs.effects.sensor import Bias, Quantization, SensorNoise
@@ -45,6 +46,7 @@ PARAMETERS = ParameterSpace(
             description="zero error of the pole encoder",
         ),
         Parameter("sensor.quantum_rad", "rad", 0.0, (0.0, 0.05), (0.0, 0.0), description="pole encoder resolution"),
+        Parameter("pole.com_m", "m", 0.0, (-0.1, 0.1), (0.0, 0.0), description="its centre of mass, along it"),
         Parameter("disturbance.push_n", "N", 0.0, (0.0, 10.0), (0.0, 0.0), description="knocks of 0.2 s, every 2 s"),
     ]
 )
@@ -81,6 +83,7 @@ class Cartpole(Task):
                 "cart.coulomb_n": JointCoulomb("slider"),
                 "pole.mass_kg": LinkMass("pole"),
                 "hinge.damping_nm_s": JointDamping("hinge"),
+                "pole.com_m": CentreOfMass("pole", "z"),
             },
         )
 

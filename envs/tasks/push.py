@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from envs import panda
-from envs.bindings import BodyContact, BodyDamping, BodyHeight, BodyMass
+from envs.bindings import BodyContact, BodyDamping, BodyHeight, BodyMass, CentreOfMass
 from envs.effects.disturbance import Pushes
 from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
@@ -56,6 +56,8 @@ PARAMETERS = ParameterSpace(
         Parameter("sensor.puck_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
         Parameter("sensor.puck_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
         *panda.MORE,
+        Parameter("puck.com_x_m", "m", 0.0, (-0.02, 0.02), (0.0, 0.0), description="centre of mass, from the middle"),
+        Parameter("puck.com_y_m", "m", 0.0, (-0.02, 0.02), (0.0, 0.0), description="the same, across"),
         Parameter("disturbance.puck_push_n", "N", 0.0, (0.0, 5.0), (0.0, 0.0), description="knocks on the puck, 0.2 s"),
     ]
 )
@@ -109,6 +111,8 @@ class Push(Task):
                 "puck.spinning_friction": BodyContact("puck", "spinningFriction"),
                 "puck.restitution": BodyContact("puck", "restitution"),
                 "puck.damping_n_s_m": BodyDamping("puck"),
+                "puck.com_x_m": CentreOfMass("puck", "x"),
+                "puck.com_y_m": CentreOfMass("puck", "y"),
                 "table.height_m": BodyHeight("table"),
                 "table.stiffness_n_m": BodyContact("table", "contactStiffness"),
                 "table.contact_damping": BodyContact("table", "contactDamping"),

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -19,11 +20,13 @@ from typing import Any, get_args
 import numpy as np
 
 from envs.registry import make_task
+from pipeline.actors.recordings import Recorded, Recordings
 from pipeline.robot_link import RobotRound, RoundReport
 from pipeline.rounds import Purpose
 from robot.episodes import EpisodeMeta
 from robot.interface import RobotError
 from robot.ledger import BudgetSpent
+from robot.logs import from_episode
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.session import RobotSession
@@ -32,6 +35,8 @@ from robot.settings import RobotSettings
 log = logging.getLogger(__name__)
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+FLOWN = PURPOSES[:2]  # those that are episodes
+RECORDINGS_DIR = "recordings"
 IDLE_POLL_S = 0.2
 MAX_VOIDS_IN_A_ROW = 5  # then something is wrong with the link or the machine, and a person should look
 LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
@@ -41,7 +46,7 @@ LOCKSTEP_EPISODE_S = 5.0  # more than any episode takes in lockstep
 class _Progress:
     round: RobotRound
     client: str = ""
-    episodes: list[EpisodeMeta] = field(default_factory=list)  # flown and durable
+    episodes: list[EpisodeMeta | Recorded] = field(default_factory=list)  # flown and durable
     note: str = ""  # why no more will be flown, other than that enough were
     shadowed: int = 0  # episodes in which the robot only watched: none of them counts, and as many are enough
 
@@ -52,7 +57,8 @@ class _Progress:
             return True
         if flown >= self.round.episodes or self.round.stop is None:
             return flown >= self.round.episodes
-        return self.round.stop.settled(sum(e.success for e in self.episodes), flown) is not None
+        successes = sum(e.success for e in self.episodes if isinstance(e, EpisodeMeta))
+        return self.round.stop.settled(successes, flown) is not None
 
 
 class FairQueue:
@@ -86,6 +92,7 @@ class RobotActor:
     def __init__(self, settings: dict[str, Any], task: str, state_dir: str) -> None:
         self._settings = RobotSettings.model_validate(settings)
         self._task, self._state_dir = make_task(task), Path(state_dir)
+        self._recordings = Recordings(self._state_dir / RECORDINGS_DIR, self._task)
         self._session: RobotSession | None = None
         self._error = ""
         self._open()
@@ -107,16 +114,19 @@ class RobotActor:
         with self._lock:
             if order.round_id not in self._rounds:
                 self._rounds[order.round_id] = _Progress(order, client)
-                self._queue.put(client, order.round_id, urgent=order.purpose == "collection")
+                self._queue.put(client, order.round_id, urgent=order.purpose != "evaluation")
         self._wake.set()
 
     def poll(self, received: dict[str, int]) -> tuple[list[RoundReport], dict[str, Any]]:
         """For each round id, the episodes beyond the count already received; and the robot's status."""
         with self._lock:
             known = [(self._rounds[r], count) for r, count in received.items() if r in self._rounds]
-            news = [(p.round.round_id, p.episodes[count:], p.finished, p.note) for p, count in known]
+            news = [(p.round, p.episodes[count:], p.finished, p.note) for p, count in known]
             status = self._status()
-        reports = [RoundReport(r, [self._digest(e) for e in episodes], done, note) for r, episodes, done, note in news]
+        reports = [
+            RoundReport(order.round_id, [self._digest(e, order) for e in episodes], done, note)
+            for order, episodes, done, note in news
+        ]
         return reports, status
 
     def status(self) -> dict[str, Any]:
@@ -175,7 +185,10 @@ class RobotActor:
         progress = self._rounds[round_id]
         self._in_round = True
         try:
-            self._run_round(progress)
+            if progress.round.purpose == "identification":
+                self._record_round(progress)
+            else:
+                self._run_round(progress)
         except Exception:
             with self._lock:
                 self._queue.put(progress.client, round_id, urgent=True)
@@ -206,7 +219,7 @@ class RobotActor:
 
     def _run_round(self, progress: _Progress) -> None:
         order, policy, session = progress.round, ExportedPolicy(progress.round.policy), self._session
-        assert session is not None
+        assert session is not None and order.purpose != "identification"
         with self._lock:  # what an earlier life of this actor has flown already
             progress.episodes = [m for m in session.store.list() if m.round_id == order.round_id and not m.void]
         voids = 0
@@ -248,6 +261,31 @@ class RobotActor:
         with self._lock:
             progress.round = replace(order, policy=b"")
 
+    def _record_round(self, progress: _Progress) -> None:
+        order, session = progress.round, self._session
+        assert session is not None
+        with self._lock:
+            progress.episodes = [*self._recordings.of(order)]
+        while not progress.finished and not self._closing.is_set():
+            if not self._ready():
+                self._wait()
+                continue
+            note, done = session.no_motion(order.mode), None
+            self._busy = True
+            try:
+                done = None if note else self._recordings.make(session, order, len(progress.episodes))
+            except BudgetSpent as spent:
+                note = str(spent)
+            except RobotError:
+                if session.status().state != "stopped":  # a person said no
+                    raise
+                continue  # once more when it is recovered: half a motion was not what was asked for
+            finally:
+                self._busy = False
+            with self._lock:
+                progress.note = note
+                progress.episodes += [done] if done else []
+
     def _status(self) -> dict[str, Any]:
         if self._session is None:
             return {"state": "disconnected", "reason": self._error, "realtime_round": ""}
@@ -259,15 +297,23 @@ class RobotActor:
             "reason": status.reason or self._error,
             "ledger": ledger.metrics(),
             "left_s": {name: ledger.left_s(name) for name in PURPOSES},
-            "refused": {name: why for name in PURPOSES if (why := ledger.refusal(session.longest_s(name)))},
+            "refused": {name: why for name in FLOWN if (why := ledger.refusal(session.longest_s(name)))},
             "realtime_round": socket.gethostname() if busy else "",
         }
 
-    def _digest(self, meta: EpisodeMeta) -> dict[str, Any]:
+    def _digest(self, meta: EpisodeMeta | Recorded, order: RobotRound) -> dict[str, Any]:
         """What the learner needs of an episode: the outcome always, columns when it was flown to collect data."""
+        if isinstance(meta, Recorded):
+            return meta.digest()
         digest: dict[str, Any] = {"meta": asdict(meta)}
-        if meta.purpose == "collection" and self._session is not None:
-            c = self._session.store.read(meta.episode_id).columns
+        if self._session is None or not (order.logs or meta.purpose == "collection"):
+            return digest
+        episode = self._session.store.read(meta.episode_id)
+        if order.logs:
+            with suppress(RobotError):  # too short to say anything
+                digest["log"] = from_episode(episode, self._task, self._session.robot.spec.realtime)
+        if meta.purpose == "collection":
+            c = episode.columns
             if meta.stop:  # what was measured last may be the absurd reading that stopped it: no outcome to learn
                 c = {name: column[:-1] for name, column in c.items()}
             digest["columns"] = {

@@ -18,25 +18,35 @@ SHIPPED = {"pendulum": Path(__file__).with_name("pendulum.yaml")}
 
 
 def identify(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: cartpole, pendulum, or your own.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose robot: a task by name, or your own.")],
     logs: Annotated[
         list[Path] | None,
-        typer.Option("--log", metavar="FILE", help="A recording, CSV or Parquet; as often as you like."),
+        typer.Option(
+            "--log",
+            metavar="FILE",
+            help="A recording, CSV or Parquet; as often as you like. For what flies or has servos a run's folder, too.",
+        ),
     ] = None,
     robot: Annotated[
         str | None,
         typer.Option("--robot", metavar="RUN|CONFIG", help="Move the robot of a run or configuration, and record it."),
     ] = None,
-    recordings: Annotated[int, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many.")] = 3,
+    recordings: Annotated[
+        int | None, typer.Option("--recordings", metavar="N", min=1, help="With --robot: how many (3).")
+    ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", metavar="S", min=2.0, help="With --robot: how long each is.")
-    ] = 20.0,
+        float | None,
+        typer.Option(
+            "--seconds", metavar="S", min=2.0, help="With --robot: how long each is (20); episodes of that together."
+        ),
+    ] = None,
     routine: Annotated[
         list[str] | None,
         typer.Option(
             "--routine",
             metavar="NAME",
-            help="With --robot, a simple test instead: torque_sweep, torque_pulse, step or free_swing.",
+            help="A simple test instead: with --robot torque_sweep, torque_pulse, step or free_swing; with --log drop, "
+            "of a body that was dropped or slid in view of a tracker.",
         ),
     ] = None,
     use: Annotated[
@@ -89,11 +99,26 @@ def identify(
         )
     entries = columns or list(DEFAULT_MAP)
     fixed, more = _fixed(fix or []), tuple(extra or ())
+    from pipeline.identify.replay_recording import can_replay
+
+    if can_replay(made):
+        asked_s = None if recordings is None and seconds is None else (recordings or 3) * (seconds or 20.0)
+        refusals = (routine or [], use, model)
+        _replay(made, logs or [], robot, asked_s, refusals, (fixed, more), seed, output, as_json)
+        return
+    recordings, seconds = recordings or 3, seconds or 20.0
     if use is not None and to_predict is not None:
         _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
         return
+    if routine == ["drop"] and logs:
+        from pipeline.identify.body_command import identify_body
+
+        identify_body(made, logs, columns or [], output, as_json)
+        return
     if routine and robot is None:
-        raise RobotError("routine: given without a robot to move; accepted with it is --robot RUN|CONFIG")
+        raise RobotError(
+            "routine: given without a robot to move; accepted with it is --robot RUN|CONFIG, or drop --log"
+        )
     by_joint = model == "joint" or (model is None and task in SHIPPED and robot is None)
     if by_joint:
         if task not in SHIPPED or robot is not None:
@@ -115,6 +140,34 @@ def identify(
     else:
         found = [read_log(file, entries) for file in logs or []]
     task_command.fit_files(made, found, settings, seed, output, as_json)
+
+
+def _replay(
+    task: Task,
+    logs: list[Path],
+    robot: str | None,
+    seconds: float | None,
+    refusals: tuple[list[str], Path | None, str | None],
+    known: tuple[dict[str, float], tuple[str, ...]],
+    seed: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    from pipeline.identify import replay_command
+    from pipeline.identify.replay_fit import ReplaySettings
+    from pipeline.identify.replay_recording import read
+    from pipeline.identify.replay_unknowns import unknowns
+    from pipeline.identify.task_command import PROCESSES
+
+    replay_command.refuse(task, *refusals)
+    unknowns(task, *known)  # before anything moves
+    if robot is not None:
+        folder = output.parent / f"{output.stem}_recordings"
+        found = replay_command.fly_on(task, robot, seconds, seed, folder)
+    else:
+        found = read(task, logs)
+    settings = ReplaySettings(fixed=known[0], extra=known[1], processes=PROCESSES)
+    replay_command.fit_recordings(task, found, settings, seed, output, as_json)
 
 
 def _judge(

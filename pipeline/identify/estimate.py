@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 from scipy.optimize import least_squares, lsq_linear
-from scipy.stats import chi2
 
 from envs.task import Task
 from pipeline.identify.crew import Crew
@@ -29,9 +28,11 @@ from robot.logs import Log
 # looks like information.
 STEP = 1e-3
 OUTLIER = 3.0  # innovations beyond so many sds count linearly
+PULLED = 0.884  # mean square of what a standard normal innovation pulls, in units of the loss's mean curvature
 SEARCHES = ((8, 6), (16, 3))  # windows, and evaluations on them, to begin with
 NOISE_WINDOWS, STEP_WINDOWS = 40, 50  # enough for the noise; enough for a step from there
 FOLDS = 5
+SURE = 4.0  # recordings that agree, before any is seen
 SMALL_STEP, LARGE_STEP, MOST_STEPS = 0.15, 2.0, 6  # in sds of the result; slopes hold over less than a large one
 
 Progress = Callable[[float, str], None]
@@ -45,6 +46,7 @@ class FitSettings:
     block_s: float = 0.5  # rows that are resampled together
     draws: int = 1000
     processes: int = 1
+    start: np.ndarray | None = None  # (d,) SI, where the search begins; None: the middle of the ranges
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def fit_task(
     logs = tuple(as_recorded_by(task, log) for log in logs)
     windows = cut(logs, settings.window_s)
     noise, x = _first_guess(logs), np.zeros(len(sought.free))
+    if settings.start is not None:
+        x = np.clip(sought.x(settings.start), *sought.bounds)
     with Crew(task, logs, windows, len(sought.free) + 1, settings.processes) as crew:
         problem = _Problem(crew, sought)
         tell(0.05, "first look")
@@ -220,16 +224,17 @@ class _Parts:
     def bootstrap(self, sought: Unknowns, draws: int, random: np.random.Generator) -> np.ndarray:
         """(draws, F): the same step for each draw of blocks with replacement.
 
-        The prior's centre is drawn too: where the data say nothing, the interval is the prior's.
+        The prior's centre is drawn too: where the data say nothing, the interval is the prior's. Where few blocks say
+        most about a parameter their own spread is uncertain; it counts as no smaller than the noise would make it.
         """
         count, size = len(self._pull), len(self.x)
         low, high = sought.bounds
-        out = np.empty((draws, size))
-        for k in range(draws):
-            times = np.bincount(random.integers(0, count, count), minlength=count)
-            out[k] = -np.linalg.solve(self.curvature, times @ self._pull + self.x + random.normal(size=size))
-        middle = -np.linalg.solve(self.curvature, self.gradient)
-        wider = np.sqrt(count / max(count - 1, 1)) * self._between()
+        whole = np.linalg.inv(self.curvature)
+        times = random.multinomial(count, np.full(count, 1 / count), draws)
+        out = -(times @ self._pull + self.x + random.normal(size=(draws, size))) @ whole
+        least = np.sqrt(np.diag(whole @ (PULLED * self.information.sum(0) + np.eye(size)) @ whole))
+        wider = np.maximum(least / out.std(0), 1.0) * np.sqrt(count / max(count - 1, 1)) * self._between()
+        middle = -whole @ self.gradient
         return np.clip(self.x + middle + (out - middle) * wider, low, high)
 
     def residual_rms(self) -> float:
@@ -249,18 +254,20 @@ class _Parts:
         return float(np.sqrt(total / self._count.sum()))
 
     def _between(self) -> np.ndarray:
-        """(F,) how much wider intervals must be because recordings differ by more than their blocks explain."""
+        """(F,) how much wider intervals must be because recordings differ by more than their blocks explain.
+
+        The ratio of both variances is drawn towards one, as if `SURE` more recordings had agreed.
+        """
         logs = np.unique(self._log)
         size = self.information.shape[1]
-        if len(logs) < 3:
+        if len(logs) < 2:
             return np.ones(size)
         whole = np.linalg.inv(self.curvature)
         part = np.stack([self._pull[self._log == log].sum(0) for log in logs]) @ whole.T  # (R, F) influence of each
         block = self._pull @ whole.T
         expected = np.square(block).sum(0) * (len(logs) - 1) / len(logs)
         ratio = np.square(part - part.mean(0)).sum(0) / expected
-        beyond = ratio * (len(logs) - 1) > chi2.ppf(0.99, len(logs) - 1)
-        return np.sqrt(np.where(beyond, ratio, 1.0))
+        return np.sqrt(np.maximum((SURE + ratio * (len(logs) - 1)) / (SURE + len(logs) - 1), 1.0))
 
 
 def _every(linear: Linear, every: int) -> Linear:

@@ -168,13 +168,31 @@ def fit(logs: Sequence[Log], settings: FitSettings | None = None, seed: int = 0)
         theirs = solve(part, np.concatenate([x[:f], np.zeros(2 * sum(part.counts))]))[:f]
         rest = Shooting(logs, settings, held)
         held_rms = rest.rms(solve(rest, np.concatenate([theirs, np.zeros(2 * sum(rest.counts))]), constants=False))
-    return Fit(
+    found = Fit(
         values=problem.values(x[None, : len(problem.free)])[0],
         samples=bootstrap(problem, x, blocks, np.random.default_rng(seed)),
         free=tuple(NAMES[i] for i in problem.free),
         residual_rms=problem.rms(x),
         held_out_rms=held_rms,
     )
+    _check(found, logs)
+    return found
+
+
+def _check(found: Fit, logs: Sequence[Log]) -> None:
+    """Raise RobotError where what came out is no machine: then the columns are not what they are said to be."""
+    for name in ("inertia", "gravity"):
+        i = NAMES.index(name)
+        low, high = np.percentile(found.samples[:, i], [2.5, 97.5])
+        value, bounds = found.values[i], (CONSTANTS[i].low, CONSTANTS[i].high)
+        at_end = min(abs(value - end) for end in bounds) < 1e-3 * abs(value)
+        unknown = name == "inertia" and high - low > 2 * abs(value)
+        if name in found.free and (at_end or unknown):
+            raise RobotError(
+                f"{', '.join(log.source for log in logs)}: {name} comes out as {value:.3g} [{low:.3g}, {high:.3g}] "
+                f"{CONSTANTS[i].unit}, so these torques do not make this motion; is position in rad (or :deg), torque "
+                "in N m (or :mNm), of this joint and recorded at the same time?"
+            )
 
 
 def solve(problem: Shooting, x: np.ndarray, constants: bool = True) -> np.ndarray:

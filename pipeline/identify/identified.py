@@ -72,7 +72,11 @@ class Posterior:
 
 def load(path: Path, task: Task) -> Posterior:
     """The posterior of an identified.yaml; raises RobotError with a sentence for anything else."""
-    content = read(path)
+    return parse(read(path), task, path)
+
+
+def parse(content: Mapping[str, Any], task: Task, path: Path | str) -> Posterior:
+    """The posterior of the content of an identified.yaml; `path` is what errors call it."""
     if content.get("format") != FORMAT:
         raise RobotError(
             f"{path} was identified from torques, without a task's world; accepted is what "

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.identify.ahead import Ahead
 from pipeline.identify.estimate import TaskFit
+from pipeline.identify.words import Found
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def _residual(axis, fit: TaskFit, ahead: Ahead, channel: int) -> None:
         axis.set_title("errors: each (red), rms (black),\nsensor noise (green)", fontsize=8)
 
 
-def _posteriors(axes: np.ndarray, fit: TaskFit) -> None:
+def _posteriors(axes: np.ndarray, fit: Found) -> None:
     sought = fit.unknowns
     drawn = sought.values(fit.draws)[:, sought.columns]
     for axis in axes[len(sought.free) :]:

@@ -38,16 +38,21 @@ class Windows:
         return Windows(self.log[which], self.piece[which], self.time_s[which], self.measured[which], self.valid[which])
 
 
-def as_recorded_by(task: Task, log: Log) -> Log:
-    """The log with the task's joints and motors in the task's order, efforts in SI; raises RobotError if it has others.
-
-    Columns without names (`joint0`, …) are taken in the order they come in.
-    """
+def fits(task: Task) -> None:
+    """Raise RobotError for a task that identification does not serve."""
     if task.scene.actuation != Effort() or task.bodies:
         raise RobotError(
             f"task: {task.name} is not driven by efforts alone; accepted for identification are tasks whose commands "
             "are efforts and whose robot touches nothing, such as cartpole and pendulum"
         )
+
+
+def as_recorded_by(task: Task, log: Log) -> Log:
+    """The log with the task's joints and motors in the task's order, efforts in SI; raises RobotError if it has others.
+
+    Columns without names (`joint0`, …) are taken in the order they come in.
+    """
+    fits(task)
     joints = _order(log, "position and velocity", log.joints, task.joints)
     motors = _order(log, "effort", log.motors, task.actuated)
     effort = log.effort[:, motors]

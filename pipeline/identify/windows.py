@@ -10,6 +10,7 @@ from robot.logs import Log
 
 LEAST_MOTION_RAD = 0.2
 LEAST_SECONDS = 1.5
+TAKEN = -0.2  # of the work that the torque does either way: more than that is taken out only by the other sign
 
 
 def cut(log: Log, length_s: float, every_s: float) -> Windows:
@@ -47,4 +48,12 @@ def check(log: Log) -> None:
         raise RobotError(
             f"{log.source}: the torque never changes, so inertia, gravity and friction are known only by their ratio; "
             "record a motion that is driven"
+        )
+    power = log.effort[:, 0] * log.velocity[:, 0]
+    done = [np.trapezoid([power[rows], np.abs(power[rows])], log.time_s[rows]) for rows in log.pieces()]
+    work, either = np.sum(done, 0)
+    if work < TAKEN * either:
+        raise RobotError(
+            f"{log.source}: on balance the torque takes {-work:.3g} J out of the motion, which no joint with friction "
+            "has to give; is it of the other sign than position and velocity (--map torque=COLUMN:-Nm), or another's?"
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from envs import bindings
 from envs.effects import command
+from envs.effects.disturbance import Wind
+from envs.effects.groups import GroupBias, GroupDelay
 from envs.effects.sensor import Bias
 from envs.task import Task
-from pipeline.identify.estimate import TaskFit
+from pipeline.identify.unknowns import Unknowns
 
 TOLD = 0.5  # of the prior's sd: a direction with a wider posterior was not told by the data
 TAKES_PART = 0.2  # of the largest entry of a direction
@@ -28,17 +31,45 @@ _ADVICE: tuple[tuple[type, str], ...] = (
     (command.Gain, "the mass of a driven part on a scale, and --fix it: a motion shows only their ratio"),
     (command.Offset, "the robot at rest, and slow motion both ways"),
     (Bias, "swings about a place whose angle is known"),
+    (GroupBias, "the robot level and at rest, and turned to other headings"),
+    (GroupDelay, "quick reversals"),
+    (bindings.LinkInertiaScale, "quick turns about every axis"),
+    (bindings.PayloadMass, "the payload on a scale, and --fix it"),
+    (bindings.PayloadOffset, "hover in calm air, and quick turns"),
+    (bindings.GroundEffect, "flight close to the ground"),
+    (Wind, "fast flight in calm air"),
+    (bindings.LinkMassScale, "motors' torques, which tell it: velocities hardly do"),
+    (bindings.JointDampingScale, "motors' torques, which tell it: velocities hardly do"),
+    (bindings.ServoGain, "sudden stops and reversals of the tip"),
+    (bindings.BodyMass, "the body on a scale, and --fix it: a push shows it little"),
+    (bindings.BodyContact, "quick pushes that let the body slide on by itself"),
+    (bindings.BodyDamping, "slides at different speeds"),
 )
 
 
-def told(fit: TaskFit) -> np.ndarray:
+class Found(Protocol):
+    """What the sentences need of a fit."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def unknowns(self) -> Unknowns: ...
+    @property
+    def draws(self) -> np.ndarray: ...
+    @property
+    def information(self) -> np.ndarray: ...
+    @property
+    def values(self) -> np.ndarray: ...
+
+
+def told(fit: Found) -> np.ndarray:
     """(F,) bool: whether the data, rather than the prior, say where each parameter is."""
     size, direction = np.linalg.eigh(fit.information)
     open_ones = np.abs(direction[:, 1 / np.sqrt(size + 1) > TOLD])
     return ~(open_ones > TAKES_PART * open_ones.max(0, initial=0.0)).any(1)
 
 
-def degeneracies(fit: TaskFit) -> list[str]:
+def degeneracies(fit: Found) -> list[str]:
     """Sentences on the directions and pairs of parameters that the data leave open."""
     sentences = []
     size, direction = np.linalg.eigh(fit.information)
@@ -51,12 +82,13 @@ def degeneracies(fit: TaskFit) -> list[str]:
 def advice(task: Task, names: Sequence[str]) -> str:
     """What to record for these parameters."""
     acts = dict(task.scene.bindings)
-    acts |= {name: effect for effect in (*task.command_effects, *task.sensor_effects) for name in effect.parameters}
+    effects = (*task.command_effects, *task.sensor_effects, *task.disturbances)
+    acts |= {name: effect for effect in effects for name in effect.parameters}
     found = [words for kind, words in _ADVICE if any(isinstance(acts.get(name), kind) for name in names)]
     return "; ".join(dict.fromkeys(found)) or "a wider and faster motion"
 
 
-def _open(fit: TaskFit, v: np.ndarray) -> str:
+def _open(fit: Found, v: np.ndarray) -> str:
     """About a direction that changes nothing that was measured."""
     free, own = fit.unknowns.free, v * fit.unknowns.sd
     members = [i for i in np.argsort(-np.abs(v)) if abs(v[i]) > TAKES_PART]
@@ -88,7 +120,7 @@ def _open(fit: TaskFit, v: np.ndarray) -> str:
     )
 
 
-def _pairs(fit: TaskFit) -> list[str]:
+def _pairs(fit: Found) -> list[str]:
     sentences, free = [], fit.unknowns.free
     clear = told(fit)
     for a in range(len(free)):
@@ -110,19 +142,19 @@ def _pairs(fit: TaskFit) -> list[str]:
     return sentences
 
 
-def _base(fit: TaskFit, members: list[int]) -> int:
+def _base(fit: Found, members: list[int]) -> int:
     """The member that the others are best divided by: a gain if there is one, else the first."""
     gains = {name for e in fit.task.command_effects if isinstance(e, command.Gain) for name in e.parameters}
     return next((i for i in members if fit.unknowns.free[i] in gains), members[0])
 
 
-def _ratio(fit: TaskFit, i: int, base: int) -> str:
+def _ratio(fit: Found, i: int, base: int) -> str:
     free, columns = fit.unknowns.free, fit.unknowns.columns
     ratio = _drawn(fit, i) / _drawn(fit, base)
     return f"{free[i]} / {free[base]} = {fit.values[columns[i]] / fit.values[columns[base]]:.4g} ± {ratio.std():.2g}"
 
 
-def _drawn(fit: TaskFit, i: int) -> np.ndarray:
+def _drawn(fit: Found, i: int) -> np.ndarray:
     """(b,) SI values of one parameter in the bootstrap."""
     return fit.unknowns.values(fit.draws)[:, fit.unknowns.columns[i]]
 

@@ -47,6 +47,7 @@ class ADRScheduler(FIFOScheduler):
         super().__init__()
         self._rule = rule
         self._rules: dict[str, AdrRule] = {}  # one per trial
+        self._based: dict[str, tuple[dict[str, Any], AdrRule]] = {}  # on the basis of a posterior, one per trial
         self._moves: Counter[str] = Counter()
         self._complained: set[str] = set()
 
@@ -71,8 +72,8 @@ class ADRScheduler(FIFOScheduler):
         state = read_adr(result)
         if state is None or not state["active"]:
             return None
-        rule = self.rule_of(trial)
         try:
+            rule = self._on(trial, state["basis"])
             ranges = Ranges.from_dict(rule.space, state["ranges"], state["version"])
         except (RangeError, TypeError, ValueError) as error:
             if trial.trial_id not in self._complained:
@@ -81,15 +82,25 @@ class ADRScheduler(FIFOScheduler):
             return None
         return rule.decide(ranges, state["buffers"])
 
+    def _on(self, trial: Any, basis: dict[str, dict[str, Any]] | None) -> AdrRule:
+        """The trial's rule, on the basis its results name: what it found out about its robot."""
+        if basis is None:
+            return self.rule_of(trial)
+        known = self._based.get(trial.trial_id)
+        if known is None or known[0] != basis:
+            known = self._based[trial.trial_id] = basis, self.rule_of(trial).on(basis)
+        return known[1]
+
     def debug_string(self) -> str:
         moves = self._moves
         return f"ADR: {moves['widen']} widened, {moves['narrow']} narrowed, {moves['keep']} kept"
 
 
 def read_adr(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{version, active, ranges, buffers} from the `adr/…` keys of a flattened result.
+    """{version, active, ranges, buffers, basis} from the `adr/…` keys of a flattened result.
 
-    None if the version or the ranges are missing, as in results from before the first evaluation.
+    `basis` is None where the rule is that of the configuration. None if the version or the ranges are
+    missing, as in results from before the first evaluation.
     """
     version = result.get("adr/version")
     ranges = {k.removeprefix("adr/ranges/"): v for k, v in result.items() if k.startswith("adr/ranges/")}
@@ -101,4 +112,15 @@ def read_adr(result: Mapping[str, Any]) -> dict[str, Any] | None:
             name, _, side = key.removeprefix("adr/buffers/").rpartition("/")
             buffers.setdefault(name, {})[side] = [float(v) for v in values if v is not None]
     active = bool(result.get("adr/active", True))
-    return {"version": int(version), "active": active, "ranges": ranges, "buffers": buffers}
+    basis: dict[str, dict[str, Any]] = {"start": {}, "nominal": {}, "least": {}}
+    for key, value in result.items():
+        if key.startswith("adr/basis/"):
+            part, _, name = key.removeprefix("adr/basis/").partition("/")
+            basis[part][name] = value
+    return {
+        "version": int(version),
+        "active": active,
+        "ranges": ranges,
+        "buffers": buffers,
+        "basis": basis if basis["start"] else None,
+    }

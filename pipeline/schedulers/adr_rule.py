@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -114,6 +114,20 @@ class AdrRule:
             start.version,
         )
         self._delta = settings.step * (_forward(self.space, start.high) - _forward(self.space, start.low))
+
+    def basis(self) -> dict[str, dict[str, Any]]:
+        """What tells this rule from that of the configuration, as plain values: {start, nominal, least}."""
+        return {
+            "start": self.start.to_dict(),
+            "nominal": dict(zip(self.space.names, self.space.nominal.tolist(), strict=True)),
+            "least": {name: [float(v) for v in interval] for name, interval in self.settings.least.items()},
+        }
+
+    def on(self, basis: Mapping[str, Mapping[str, Any]]) -> AdrRule:
+        """This rule on another `basis`, such as that of a posterior which was found while the run trained."""
+        start = Ranges.from_dict(self.space.around(basis["nominal"]), basis["start"])
+        settings = self.settings.model_copy(update={"least": dict(basis["least"])})
+        return AdrRule(start, settings, (self.t_low, self.t_high))
 
     def boundaries(self, ranges: Ranges) -> list[tuple[str, Side]]:
         """The (parameter, side) pairs worth evaluating: those that could still move, in or out."""

@@ -61,7 +61,7 @@ def test_every_bound_parameter_is_read_back_after_many_resets(worlds):
     read = worlds.read_parameters()
     assert read[:, BOUND] == pytest.approx(values[:, BOUND], rel=1e-12)
     assert np.isnan(np.delete(read, BOUND, axis=1)).all()
-    assert len(BOUND) == 6
+    assert len(BOUND) == 7
 
 
 def test_reading_parameters_disturbs_nothing(worlds):

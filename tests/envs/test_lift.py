@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs import panda
-from envs.bindings import BodyVariant
+from envs.bindings import BodyVariant, CentreOfMass
 from envs.bullet import BulletWorlds
 from envs.bullet_loading import p
 from envs.randomization.parameters import Parameter, ParameterSpace, Ranges
@@ -78,7 +78,8 @@ def test_any_free_body_can_have_variants():
     shape = Parameter("puck.shape", "", 0.0, (0.0, 1.0), (0.0, 1.0), "integer")
     scene = Push().scene
     puck = replace(scene.bodies[0], others=(Shape("box", (0.08, 0.08, 0.06)),))
-    bindings = {**scene.bindings, "puck.shape": BodyVariant("puck")}
+    both = {**scene.bindings, "puck.shape": BodyVariant("puck")}
+    bindings = {name: binding for name, binding in both.items() if not isinstance(binding, CentreOfMass)}
     space = ParameterSpace([*PARAMETERS, shape])
     task = type("Shaped", (Push,), {"scene": replace(scene, bodies=(puck,), bindings=bindings), "parameters": space})()
     env = TaskVectorEnv(task, 6, ranges=Ranges.default(space))
@@ -88,6 +89,12 @@ def test_any_free_body_can_have_variants():
     assert isinstance(env.world, BulletWorlds)
     assert (env.world.read_parameters()[:, space.index("puck.shape")] == held).all()
     env.close()
+
+
+def test_a_body_that_comes_in_variants_keeps_its_centre_of_mass():
+    bindings = {**TASK.scene.bindings, "start.around": CentreOfMass("object", "x")}
+    with pytest.raises(WorldError, match="body: 'object' comes in variants; accepted is moving the centre of mass"):
+        BulletWorlds(type("Moved", (Lift,), {"scene": replace(TASK.scene, bindings=bindings)})(), 1)
 
 
 def test_a_parameter_that_cannot_choose_among_the_variants_is_refused():

@@ -112,6 +112,14 @@ def test_recordings_that_cannot_tell_are_refused(change, words):
     assert "synthetic" in str(error.value)
 
 
+def test_a_torque_of_the_other_sign_or_unit_is_refused():
+    log = recording(TRUE, seconds=2.0)
+    with pytest.raises(RobotError, match="takes .* J out of the motion"):
+        fit([replace(log, effort=-log.effort)])
+    with pytest.raises(RobotError, match="these torques do not make this motion"):
+        fit([replace(log, effort=1e3 * log.effort)])
+
+
 @needs_recordings
 def test_the_real_pendulum_is_predicted_from_either_recording(tmp_path, monkeypatch, capsys):
     """The yardstick of the recordings' README: 0.085 and 0.20 rad are what a simple fit reaches."""

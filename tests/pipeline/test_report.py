@@ -12,7 +12,7 @@ from rich.console import Console
 
 from envs.tasks.cartpole import PARAMETERS
 from pipeline import figure, report
-from pipeline.report import build_summary, stage_table, write_report, write_summary
+from pipeline.report import build_summary, posterior_table, stage_table, write_report, write_summary
 from tests.pipeline.synthetic import stage_row, synthetic_run
 
 KEYS = "run task seed wall_s env_steps updates robot_s robot_episodes robot_ledger budgets_spent stages final".split()
@@ -196,3 +196,23 @@ def test_importing_the_report_draws_in_no_matplotlib():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
     assert report.PACKAGES[0] == "sim2real"
+
+
+def test_what_was_identified_is_told_by_fit():
+    entry = {"value": 1.5, "low": 1.4, "high": 1.6, "unit": "kg", "known": "told"}
+    given, vague = {**entry, "known": "given"}, {**entry, "low": 1.0, "known": "open"}
+    found = {"at_updates": 5, "why": "before strong_dr", "recorded_s": 60.0, "flown_s": 0.0, "fit_s": 9.0}
+    findings = [{**found, "values": {"cart.mass_kg": vague}}, {**found, "values": {"cart.mass_kg": entry, "g": given}}]
+    told = {"findings": findings, "told": ["stage strong_dr trains around it"], "state": {}, "fitting": False}
+    seconds = {"collection": 1.0, "evaluation": 2.0, "identification": 60.0}
+    summary = summary_of(identification=told, robot_s=seconds)
+    assert summary["identification"] == {"findings": findings, "told": told["told"]}
+    assert summary["robot_s"]["identification"] == 60.0
+    table = posterior_table(summary)
+    assert table is not None
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[1:3] == [["1.5 [1, 1.6] not told", "–"], ["1.5 [1.4, 1.6]", "1.5 given"]]
+    assert "60 s identifying" in str(stage_table(summary).caption) and "trains around it" in str(
+        stage_table(summary).caption
+    )
+    assert posterior_table(summary_of()) is None

@@ -12,7 +12,9 @@ from pipeline.actors.robot_actor import FairQueue, RobotActor
 from pipeline.export import export_policy
 from pipeline.robot_link import RobotRound
 from pipeline.rounds import SequentialStop
+from robot.excitation import Multisine
 from robot.interface import RobotError
+from robot.ledger import entries
 from robot.settings import JointLimits, RobotSettings
 
 TASK = make_task("cartpole")
@@ -162,3 +164,56 @@ def test_a_round_ends_with_a_sentence_where_the_budget_does(tmp_path):
         assert len(finish(robot, {"r2": 0})["r2"]) == 1
     finally:
         robot.close()
+
+
+def motion(amplitude_n: float) -> Multisine:
+    """A force of 0.7 Hz on the cart, and a spring that keeps it in the middle."""
+    one = np.ones(1)
+    return Multisine(0.7 * one, amplitude_n * one[None], 0 * one[None], np.array([0]), 0 * one, 20 * one, 8 * one)
+
+
+def recording(round_id: str, *amplitudes_n: float, **changes) -> RobotRound:
+    motions = tuple(motion(amplitude) for amplitude in amplitudes_n)
+    more = {"motions": motions, "seconds": 2.0, **changes}
+    return RobotRound(round_id, "identification", len(motions), 3, 0, b"", 7, **more)
+
+
+def test_recordings_are_made_booked_and_never_made_twice(actor, tmp_path):
+    robot = actor()
+    robot.submit("a", recording("run/0", 2.0, 1.0))
+    first, second = finish(robot, {"run/0": 0})["run/0"]
+    assert len(first["log"]) == len(second["log"]) == 99 and first["meta"]["robot_s"] == 2.0
+    assert np.ptp(first["log"].effort) > 1.0 and np.ptp(first["log"].position[:, 0]) > 0.01
+    booked = [(purpose, seconds) for purpose, seconds, _ in entries(tmp_path / "ledger.jsonl") if seconds]
+    assert booked == [("identification", pytest.approx(2.0))] * 2
+    robot.close()
+    again = actor()
+    again.submit("a", recording("run/0", 2.0, 1.0, 0.5))  # the robot's actor died before the last of three
+    after = finish(again, {"run/0": 0})["run/0"]
+    assert len(after) == 3 and np.array_equal(after[0]["log"].position, first["log"].position)
+    assert sum(seconds for purpose, seconds, _ in entries(tmp_path / "ledger.jsonl")) == pytest.approx(6.0)
+
+
+def test_recordings_end_with_a_sentence_where_they_may_not_go_on(tmp_path):
+    settings = RobotSettings(limits=LIMITS, budget_s={"identification": 3.0})
+    robot = RobotActor(settings.model_dump(mode="json"), "cartpole", str(tmp_path))
+    try:
+        robot.submit("a", recording("r1", 2.0, 1.0))
+        assert len(finish(robot, {"r1": 0})["r1"]) == 1
+        assert "robot.budget_s.identification" in robot.poll({"r1": 1})[0][0].note
+        robot.submit("a", recording("r2", 2.0, mode="shadow"))
+        assert finish(robot, {"r2": 0})["r2"] == []
+        assert "accepted is confirm_episode or auto" in robot.poll({"r2": 0})[0][0].note
+        assert robot.status()["state"] == "ok"
+    finally:
+        robot.close()
+
+
+def test_episodes_come_as_recordings_too_where_that_is_asked_for(actor):
+    robot = actor()
+    robot.submit("a", order("r1", episodes=1, purpose="evaluation", logs=True))
+    (episode,) = finish(robot, {"r1": 0})["r1"]
+    steps = episode["meta"]["steps"]
+    assert "columns" not in episode and len(episode["log"]) == steps - 1
+    assert np.allclose(np.diff(episode["log"].time_s), TASK.control_period_s)  # the robot's own time, in lockstep
+    assert episode["log"].motors == ("slider",) and np.abs(episode["log"].effort).max() > 1.5

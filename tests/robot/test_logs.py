@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +129,67 @@ def test_wrong_units_are_suspected(tmp_path, column, factor):
     table[:, column] *= factor
     (problem,) = read_log(write(tmp_path / "a.csv", table)).problems
     assert problem.kind == "units" and "as " in problem.sentence
+
+
+def swing(n: int = 400) -> np.ndarray:
+    """(n, 4): a joint with friction that is driven to swing; its torque is no derivative of anything."""
+    t = np.arange(n) * 0.01
+    q, v = np.sin(3 * t) + 0.3 * np.sin(7.1 * t), 3 * np.cos(3 * t) + 2.13 * np.cos(7.1 * t)
+    return np.stack([t, q, v, 0.4 * v - 0.2 * q + 0.6 * np.sin(11 * t)], 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (lambda t: t[:, [0, 2, 1, 3]], "units", "seem to be swapped; accepted is to name them"),
+        (lambda t: t[:, [0, 1, 3, 2]], "units", "the effort of joint is what the velocity"),
+        (lambda t: t * [1, 1, 0, 1], "constant", "is 0 in every row while its position moves"),
+        (lambda t: t * [1, 1, -1, 1], "units", "COLUMN:-rad/s turns one round"),
+    ],
+)
+def test_columns_that_cannot_be_what_they_are_called_are_told(tmp_path, change, kind, words):
+    (problem,) = read_log(write(tmp_path / "a.csv", change(swing()))).problems
+    assert problem.kind == kind and words in problem.sentence
+
+
+def test_spikes_repeats_and_whole_turns_are_put_right_and_told(tmp_path):
+    table = swing()
+    clean_log = read_log(write(tmp_path / "a.csv", table))
+    assert clean_log.problems == ()
+    bad = table.copy()
+    bad[[50, 200], 1] += 5.0
+    log = read_log(write(tmp_path / "b.csv", bad))
+    assert [p.kind for p in log.problems] == ["spike"] and log.problems[0].lines == (52, 202) and len(log) == 398
+    often = np.repeat(table, 4, axis=0)
+    often[:, 0] = np.arange(len(often)) * 0.0025
+    log = read_log(write(tmp_path / "c.csv", often))
+    assert [p.kind for p in log.problems] == ["repeated"] and np.array_equal(log.position[:, 0], table[:, 1])
+    turning = table * [1, 4, 4, 1]
+    wrapped = turning.copy()
+    wrapped[:, 1] = np.mod(turning[:, 1] + np.pi, 2 * np.pi) - np.pi
+    log = read_log(write(tmp_path / "d.csv", wrapped))
+    assert [p.kind for p in log.problems] == ["turn"]
+    assert np.allclose(log.position[:, 0], turning[:, 1] - turning[0, 1] + wrapped[0, 1])
+
+
+def test_other_ways_to_write_the_same(tmp_path):
+    table = swing()
+    log = read_log(write(tmp_path / "a.csv", table))
+    lines = [";".join(f"{x:.17g}".replace(".", ",") for x in row) for row in table]
+    (tmp_path / "comma.csv").write_text("\n".join(["time;position;velocity;torque", *lines]))
+    assert np.array_equal(read_log(tmp_path / "comma.csv").position, log.position)
+    names = ["time", "position", "velocity", "torque"]
+    pq.write_table(pa.table(dict(zip(names, table.T, strict=True))), tmp_path / "other.parquet")
+    assert np.array_equal(read_log(tmp_path / "other.parquet").effort, log.effort)
+    turned = read_log(
+        write(tmp_path / "b.csv", table * [1, 1, 1, -1]), [*(f"{n}={n}" for n in names[:3]), "torque=torque:-Nm"]
+    )
+    assert np.array_equal(turned.effort, log.effort)
+    with pytest.raises(RobotError, match="no column torque; it has time, position"):
+        pq.write_table(pa.table(dict(zip(names[:3], table.T, strict=False))), tmp_path / "less.parquet")
+        read_log(tmp_path / "less.parquet")
+    with pytest.raises(RobotError, match="first line holds numbers"):
+        read_log(write(tmp_path / "c.csv", table[1:], "0,0.5,1,2"))
 
 
 def test_noise_that_hides_the_units_of_a_column_is_no_reason_to_doubt_them(tmp_path):

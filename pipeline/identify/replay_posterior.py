@@ -1,0 +1,95 @@
+"""identified.yaml of a task that was identified by replaying: the same layout as of any other task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from envs.effects.groups import GroupNoise
+from pipeline.identify.identified import FORMAT
+from pipeline.identify.posterior import _entry, _round
+from pipeline.identify.replay_fit import ReplayFit
+from pipeline.identify.words import advice, degeneracies, told
+
+NOT_MODELLED = (
+    "a delay that changes from command to command (its mean is found)",
+    "wind that changes within a window, and what else differs from one window to the next",
+    "elasticity and play between motor and what it moves",
+)
+SOON = 3  # rows of a window in which an error is mostly that of the sensor
+
+
+def to_dict(fit: ReplayFit) -> dict[str, Any]:
+    """Plain values in the file's layout; docs/identification.md describes it."""
+    space, sought, clear = fit.task.parameters, fit.unknowns, told(fit)
+    low, high = np.percentile(sought.values(fit.draws), [2.5, 97.5], axis=0)
+    values: dict[str, dict[str, Any]] = {}
+    for name in (*sought.free, *sought.given):
+        i = space.index(name)
+        value = fit.values[i]
+        values[name] = _entry(value, min(low[i], value), max(high[i], value), space[i].unit)
+        known = "given" if name in sought.given else "told" if clear[sought.free.index(name)] else "open"
+        values[name]["known"] = known
+    values |= noises(fit)
+    unclear = [name for name, known in zip(sought.free, clear, strict=True) if not known]
+    own = fit.draws * sought.sd + sought.middle
+    return {
+        "format": FORMAT,
+        "task": fit.task.name,
+        "values": values,
+        "order": list(sought.free),
+        "mean": [_round(v) for v in fit.x * sought.sd + sought.middle],
+        "covariance": [[_round(v) for v in row] for row in np.atleast_2d(np.cov(own, rowvar=False))],
+        "scale": ["log" if space.is_log[i] else "linear" for i in sought.columns],
+        "not_identifiable": degeneracies(fit),
+        "record_instead": advice(fit.task, unclear) if unclear else "",
+        "not_modelled": list(NOT_MODELLED),
+        "seconds": _round(fit.seconds),
+        "windows": len(fit.cut),
+        "residual_rms": _round(fit.residual_rms),
+        "held_out_rms": _round(fit.held_out_rms),
+        "one_step_rms": _rms(fit, 0),
+        "ahead_rms": _rms(fit, -1),
+        "ahead_s": _round(float(np.median(fit.cut.windows.time_s[:, -1] - fit.cut.windows.time_s[:, 0]))),
+        "logs": [{"source": log.source, "sha256": log.sha256, "rows": len(log), "problems": []} for log in fit.logs],
+    }
+
+
+def channel_names(fit: ReplayFit) -> list[str]:
+    names = [f"{joint} {kind}" for kind in ("position", "velocity") for joint in fit.task.joints]
+    return names + [f"{body} {axis}" for body in fit.task.bodies for axis in "xyz"]
+
+
+def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
+    """Sensor noise that the task randomizes: what changes between rows, or is left soon after a window's start.
+
+    The smaller of both, since motion and misfit only add to them. One that stands for several channels is their root
+    mean square, and how they differ is part of what is not known of it.
+    """
+    task, joints = fit.task, len(fit.task.joints)
+    parts = {
+        "joint_position": slice(0, joints),
+        "joint_velocity": slice(joints, 2 * joints),
+        "body_position": slice(2 * joints, None),
+    }
+    soon = 1.4826 * np.median(np.abs(fit.error[:, :SOON]), axis=(0, 1))
+    sd = np.minimum(fit.cut.sensor, soon)
+    found: dict[str, dict[str, Any]] = {}
+    for effect in task.sensor_effects:
+        name = effect.parameters[0]
+        parameter = task.parameters[task.parameters.index(name)]
+        if not isinstance(effect, GroupNoise) or parameter.default[1] <= parameter.default[0]:
+            continue
+        logs = np.log(np.maximum(sd[parts[effect.group]][effect.chosen], 1e-9))
+        value = float(np.sqrt(np.mean(np.exp(2 * logs))))
+        spread = float(np.sqrt(1.0 / len(fit.cut) + np.var(logs)))
+        ends = value * np.exp(1.96 * spread * np.array([0.0, -1.0, 1.0]))
+        middle, low, high = np.clip(ends, *parameter.bounds).tolist()
+        found[name] = {**_entry(middle, low, high, parameter.unit), "known": "told"}
+    return found
+
+
+def _rms(fit: ReplayFit, row: int) -> dict[str, float]:
+    rms = np.sqrt(np.mean(np.square(fit.error[:, row]), axis=0))
+    return {name: _round(v) for name, v in zip(channel_names(fit), rms, strict=True)}
