@@ -296,7 +296,7 @@ def p_place(worlds: BulletWorlds, i: int) -> tuple[float, ...]:
     """Where world i's first free body is, m."""
     from envs.bullet_loading import p
 
-    return p.getBasePositionAndOrientation(worlds._bodies[0], worlds._clients[i])[0]
+    return p.getBasePositionAndOrientation(worlds._bodies[i][0], worlds._clients[i])[0]
 
 
 def _timed(call: Any) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from envs.registry import make_task
 from envs.task import Task
 from envs.tasks.hover import GOAL_M, Hover
 from envs.tasks.hover import SUCCESS_M as HELD_M
+from envs.tasks.lift import Lift
 from envs.tasks.push import PUCK_RADIUS_M, SUCCESS_M, Push
 from envs.tasks.reach import SUCCESS_M as REACHED_M
 from envs.tasks.reach import Reach
@@ -97,6 +98,27 @@ def hover(task: Hover, episodes: list[RobotEpisode]) -> Figure:
     return figure
 
 
+def lift(task: Lift, episodes: list[RobotEpisode]) -> Figure:
+    """Left some episodes from the side: the ways of tip (thin) and object; right heights and the opening, over time."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    fingers = right.twinx()
+    for k, episode in enumerate(episodes[-EPISODES_SHOWN:]):
+        columns, color = episode.columns, f"C{k}"
+        tip, place = task.tip(columns["joint_position"].astype(float)), columns["body_pose"]
+        left.plot(tip[:, 1], tip[:, 2], color=color, lw=1.0, alpha=0.4)
+        left.plot(place[:, 1], place[:, 2], color=color, lw=2.0)
+        left.plot(place[0, 1], place[0, 2], "s", color=color, ms=5)
+        time = np.arange(1, len(tip) + 1) / task.control_hz
+        right.plot(time, 100.0 * task.height(states(task, columns)), color=color)
+        fingers.plot(time, 100.0 * columns["joint_position"][:, -1], color=color, lw=0.8, ls="--", alpha=0.6)
+    left.set(aspect="equal", xlabel="y, m", ylabel="z, m", title="from ahead: object, thin: tip")
+    right.axhline(0.0, color="gray", lw=0.8, ls=":")
+    right.set(xlabel="s", ylabel="object above success, cm", title="measured on the twin; dotted: success")
+    fingers.set(ylabel="dashed: opening of a finger, cm", ylim=(0, 12))
+    return figure
+
+
 def main(run: Path, picture: Path) -> None:
     experiment = load_experiment(run / "config.yaml")
     task, store = make_task(experiment.task), EpisodeStore(run / "robot" / "episodes")
@@ -104,6 +126,8 @@ def main(run: Path, picture: Path) -> None:
     episodes = [store.read(meta.episode_id) for meta in chosen[-EPISODES_SHOWN:]]
     if isinstance(task, Hover):
         drawn = hover(task, episodes)
+    elif isinstance(task, Lift):
+        drawn = lift(task, episodes)
     elif isinstance(task, Reach | Push):
         drawn = arm(task, episodes)
     else:

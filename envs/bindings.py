@@ -142,6 +142,13 @@ class BodyDamping:
 
 
 @dataclass(frozen=True)
+class BodyVariant:
+    """The parameter, a whole number, is which of its variants a free body is: its shape, its size and its inertia."""
+
+    body: str
+
+
+@dataclass(frozen=True)
 class BodyHeight:
     """The parameter is the height of the top of a fixture, m."""
 
@@ -168,4 +175,5 @@ Binding = (
     | BodyContact
     | BodyDamping
     | BodyHeight
+    | BodyVariant
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.bindings import JointCoulomb
 from envs.bullet_flight import BulletFlight
-from envs.bullet_loading import Handles, connect, load, p, time_step_s
+from envs.bullet_loading import Handles, connect, load, p, park, time_step_s
 from envs.bullet_parameters import BulletParameters
 from envs.flight import FREE_JOINTS
 from envs.scene import Effort, JointVelocity, Rotors
@@ -21,7 +21,7 @@ from envs.servo import CartesianServo
 from envs.task import State, Task
 from envs.world import WorldError
 
-Push = tuple[int, int, dict[int, list[float]]]  # body, link, and for each client a force in N, world frame
+Push = tuple[dict[int, int], int, dict[int, list[float]]]  # for each client body and force in N, world frame; the link
 _FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
 STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 
@@ -70,7 +70,7 @@ class BulletWorlds:
         self._applied[rows] = parameters[rows]
         positions, velocities = state.joint_position[rows], state.joint_velocity[rows]
         poses = twists = [()] * len(rows)
-        if self._bodies:
+        if self._scene.bodies:
             poses, twists = state.body_pose[rows].tolist(), state.body_twist[rows].tolist()
         for i, row, q, dq, pose, twist in zip(
             rows.tolist(),
@@ -85,11 +85,17 @@ class BulletWorlds:
             self._set(i, row)
             if self._flight is None:
                 p.resetJointStatesMultiDof(self._robot, self._joints, q, dq, client)
-            for body, place, motion in zip(self._bodies, pose, twist, strict=True):
+                for copy, column in self._copies:
+                    p.resetJointState(self._robot, copy, q[column][0], dq[column][0], client)
+            for k, column in self._choices:
+                self._choose(i, k, round(row[column]))
+            for body, place, motion in zip(self._bodies[i], pose, twist, strict=True):
                 p.resetBasePositionAndOrientation(body, place[:3], place[3:], client)
                 p.resetBaseVelocity(body, motion[:3], motion[3:], client)
-            for body, group, others in self._around:  # a new place in the broad phase: no contact is remembered
-                p.setCollisionFilterGroupMask(body, -1, group, others, client)
+            for body in self._bodies[i]:  # a new place in the broad phase: no contact is remembered
+                p.setCollisionFilterGroupMask(body, -1, *_FREE, client)
+            for body in self._fixtures:
+                p.setCollisionFilterGroupMask(body, -1, *_FIXED, client)
         if self._flight is not None:
             self._reset_flight(self._flight, rows, state, parameters)
         elif self._scene.actuation != Effort():
@@ -118,10 +124,7 @@ class BulletWorlds:
         if self._flight is not None:
             position, velocity = self._flight.step(profile, forces.get(self._handles.base) if forces else None)
             return State(position.astype(np.float32), velocity.astype(np.float32))
-        pushes = [
-            (*self._parameters.place(name), dict(zip(self._clients, force.tolist(), strict=True)))
-            for name, force in (forces or {}).items()
-        ]
+        pushes = [self._pushed(name, force.tolist()) for name, force in (forces or {}).items()]
         if self._scene.actuation == Effort():
             return self._by_efforts(profile, pushes)
         return self._by_velocities(profile, pushes)
@@ -136,7 +139,7 @@ class BulletWorlds:
         the period lasts, divided evenly into the substeps. Nothing is left of a state when the next one is put.
         For scenes driven by efforts, without free bodies; raises WorldError for others.
         """
-        if self._scene.actuation != Effort() or self._bodies:
+        if self._scene.actuation != Effort() or self._scene.bodies:
             raise WorldError("branch: this scene has servos or free bodies; accepted is one driven by efforts alone")
         body, joints, actuated, torque = self._robot, self._joints, self._actuated, p.TORQUE_CONTROL
         put, drive, advance = p.resetJointStatesMultiDof, p.setJointMotorControl2, p.stepSimulation
@@ -190,9 +193,8 @@ class BulletWorlds:
 
     def read_inertia(self, link: str) -> np.ndarray:
         """(n, 3) principal moments of inertia of a link or body as PyBullet holds them, kg m^2."""
-        bodies, links = self._handles.bodies, self._handles.links
-        place = (bodies[link], -1) if link in bodies else (self._robot, links[link])
-        return np.array([p.getDynamicsInfo(*place, client)[2] for client in self._clients])
+        numbers, index = self._placed(link)
+        return np.array([p.getDynamicsInfo(numbers[client], index, client)[2] for client in self._clients])
 
     def close(self) -> None:
         """Disconnect all clients."""
@@ -224,6 +226,7 @@ class BulletWorlds:
             count = range(len(ballast.points))
             free = ballast.name in handles.bodies
             ballast.numbers = list(count) if free else [handles.links[ballast.point(k)] for k in count]
+        self._bodies[i] = [handles.bodies[body.name] for body in self._scene.bodies]
         self._ballasted[i], self._stretched[i] = ballasted, False
 
     def _interpret(self, handles: Handles) -> None:
@@ -232,10 +235,12 @@ class BulletWorlds:
         self._handles, self._robot = handles, handles.robot
         flies = isinstance(scene.actuation, Rotors)
         self._joints = [] if flies else [handles.joint(name, urdf) for name in scene.joints]
-        self._bodies = [handles.bodies[body.name] for body in scene.bodies]
-        self._around = [(handles.bodies[body.name], *_FREE) for body in scene.bodies]
-        self._around += [(handles.bodies[body.name], *_FIXED) for body in scene.fixtures]
+        self._copies = [(handles.joint(copy, urdf), scene.joints.index(name)) for copy, name in scene.mimics.items()]
+        self._bodies = [[handles.bodies[body.name] for body in scene.bodies] for _ in self._clients]
+        self._fixtures = [handles.bodies[body.name] for body in scene.fixtures]
         self._parameters = BulletParameters(self._clients[0], handles, scene, self._space)
+        columns = self._parameters.variants
+        self._choices = [(k, columns[body.name]) for k, body in enumerate(scene.bodies) if body.name in columns]
         self._servo: CartesianServo | None = None
         self._flight: BulletFlight | None = None
         self._actuated: list[int] = []
@@ -257,7 +262,12 @@ class BulletWorlds:
                     "accepted are joints without a servo"
                 )
         self._servo_columns = [scene.joints.index(name) for name in names]
-        self._max_effort, self._max_velocity = np.array(drive.max_effort), np.array(drive.max_velocity)
+        self._targets = list(range(len(names)))  # of these, for each motor: a joint that copies another has one too
+        for copy, name in scene.mimics.items():
+            self._targets.append(names.index(name))
+            self._actuated.append(handles.joint(copy, urdf))
+        self._max_effort = np.array(drive.max_effort)[self._targets]
+        self._max_velocity = np.array(drive.max_velocity)
         self._limits = [self._effort_limits(1.0)] * self.n
         self._encoders = np.zeros((self.n, len(names)))
         if not isinstance(drive, JointVelocity):
@@ -266,6 +276,28 @@ class BulletWorlds:
     def _effort_limits(self, scale: float) -> list[float]:
         """For one physics step: PyBullet takes a motor's impulse over a whole engine call as its limit in each."""
         return (scale * self._max_effort / self._scene.loading.engine_substeps).tolist()
+
+    def _choose(self, i: int, k: int, variant: int) -> None:
+        """Let body k of world i be this variant from now on; the others are put aside, as they fall all the time."""
+        client, numbers = self._clients[i], self._handles.variants[self._scene.bodies[k].name]
+        before, now = self._bodies[i][k], numbers[variant]
+        if before != now:
+            p.setCollisionFilterGroupMask(before, -1, 0, 0, client)
+            self._bodies[i][k] = now
+        for body in numbers:
+            if body != now:
+                park(client, body, body)
+
+    def _placed(self, name: str) -> tuple[dict[int, int], int]:
+        """In each client the number of the body that has this name or link now, and the link's."""
+        for k, body in enumerate(self._scene.bodies):
+            if body.name == name:
+                return {client: bodies[k] for client, bodies in zip(self._clients, self._bodies, strict=True)}, -1
+        number, link = self._parameters.place(name)
+        return dict.fromkeys(self._clients, number), link
+
+    def _pushed(self, name: str, forces: list[list[float]]) -> Push:
+        return *self._placed(name), dict(zip(self._clients, forces, strict=True))
 
     def _reset_servo(self, rows: np.ndarray, positions: np.ndarray, parameters: np.ndarray) -> None:
         self._encoders[rows] = positions[:, self._servo_columns]
@@ -301,7 +333,7 @@ class BulletWorlds:
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         flat: list[float] = []
         around: list[float] = []
-        for client, efforts in zip(self._clients, profile.tolist(), strict=True):
+        for i, (client, efforts) in enumerate(zip(self._clients, profile.tolist(), strict=True)):
             for effort in efforts:
                 set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
                 if pushes:
@@ -309,8 +341,8 @@ class BulletWorlds:
                 advance(client)
             for joint in read(body, joints, client):
                 flat += joint[:2]
-            if self._bodies:
-                self._read_bodies(client, around)
+            if self._scene.bodies:
+                self._read_bodies(client, self._bodies[i], around)
         return self._state(flat, around)
 
     def _by_velocities(self, profile: np.ndarray, pushes: list[Push]) -> State:
@@ -323,23 +355,28 @@ class BulletWorlds:
                 targets = self._servo.velocities(targets, self._encoders)
             else:
                 targets = np.clip(targets, -self._max_velocity, self._max_velocity)
+            if self._copies:
+                targets = targets[:, self._targets]
             flat: list[float] = []
             around: list[float] = []
-            for client, target, limit in zip(self._clients, targets.tolist(), self._limits, strict=True):
+            for client, bodies, target, limit in zip(
+                self._clients, self._bodies, targets.tolist(), self._limits, strict=True
+            ):
                 set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
                 if pushes:
                     _push(client, pushes)
                 advance(client)
                 for joint in read(body, joints, client):
                     flat += joint[:2]
-                if self._bodies:
-                    self._read_bodies(client, around)
+                if bodies:
+                    self._read_bodies(client, bodies, around)
             both = np.array(flat).reshape(self.n, len(joints), 2)
             self._encoders = both[:, self._servo_columns, 0]
         return self._state(both, around)
 
-    def _read_bodies(self, client: int, into: list[float]) -> None:
-        for body in self._bodies:
+    @staticmethod
+    def _read_bodies(client: int, bodies: list[int], into: list[float]) -> None:
+        for body in bodies:
             place, turn = p.getBasePositionAndOrientation(body, client)
             linear, angular = p.getBaseVelocity(body, client)
             into += place
@@ -349,16 +386,16 @@ class BulletWorlds:
 
     def _state(self, joints: list[float] | np.ndarray, bodies: list[float]) -> State:
         both = np.asarray(joints, np.float32).reshape(self.n, len(self._joints), 2)
-        if not self._bodies:
+        if not self._scene.bodies:
             return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
-        around = np.array(bodies, np.float32).reshape(self.n, len(self._bodies), 13)
+        around = np.array(bodies, np.float32).reshape(self.n, len(self._scene.bodies), 13)
         return State(both[:, :, 0], both[:, :, 1], around[:, :, :7], around[:, :, 7:])
 
 
 def _push(client: int, pushes: list[Push]) -> None:
     """Let forces act at centres of mass through the next engine call."""
-    for body, link, forces in pushes:
-        force = forces[client]
+    for bodies, link, forces in pushes:
+        body, force = bodies[client], forces[client]
         if any(force):
             if link < 0:
                 centre = p.getBasePositionAndOrientation(body, client)[0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.bullet_ballast import Ballast
 from envs.kinematics import asset_path, urdf_text
-from envs.scene import Body, Rotors, Scene
+from envs.scene import Body, Rotors, Scene, Shape
 from envs.world import WorldError
 
 
@@ -40,6 +40,9 @@ def _import_quietly():
 
 p = _import_quietly()
 
+PARKING_M = (0.0, 0.0, -100.0)  # where the variants of bodies wait that an episode has no use for
+PARKED_APART_M = 10.0
+GEAR_N = 100.0  # the most with which a joint that copies another is held to it
 Seconds = TypeVar("Seconds", float, np.ndarray)
 
 
@@ -51,6 +54,7 @@ class Handles:
     joints: dict[str, int]
     links: dict[str, int]  # the base included
     bodies: dict[str, int]  # free bodies and fixtures
+    variants: dict[str, tuple[int, ...]]  # of each free body, itself first
     base: str  # the robot's base link
 
     def joint(self, name: str, urdf: str) -> int:
@@ -93,20 +97,50 @@ def load(client: int, scene: Scene, ballasts: Sequence[Ballast] = ()) -> Handles
         physicsClientId=client,
     )
     robot = _load_robot(client, scene, ballasts)
-    bodies = {body.name: _make(client, body, ballasts) for body in (*scene.fixtures, *scene.bodies)}
+    bodies = {
+        body.name: _make(client, body, Shape(body.shape, body.size), ballasts)
+        for body in (*scene.fixtures, *scene.bodies)
+    }
+    variants = {
+        body.name: (bodies[body.name], *(_make(client, body, shape, ()) for shape in body.others))
+        for body in scene.bodies
+    }
     count = range(p.getNumJoints(robot, client))
     infos = [p.getJointInfo(robot, j, client) for j in count]
     base = p.getBodyInfo(robot, client)[0].decode()
     links = {base: -1} | {info[12].decode(): info[0] for info in infos}
-    handles = Handles(robot, {info[1].decode(): info[0] for info in infos}, links, bodies, base)
-    for body in (robot, *bodies.values()):
+    handles = Handles(robot, {info[1].decode(): info[0] for info in infos}, links, bodies, variants, base)
+    for body in (robot, *bodies.values(), *(one for each in variants.values() for one in each[1:])):
         p.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
     for joint, info in zip(count, infos, strict=True):
         force = info[10] if info[1].decode() in scene.locked else 0.0
         p.setJointMotorControl2(robot, joint, p.VELOCITY_CONTROL, force=force, physicsClientId=client)
+    for copy, joint in scene.mimics.items():
+        gear = p.createConstraint(
+            robot,
+            handles.joint(joint, scene.urdf),
+            robot,
+            handles.joint(copy, scene.urdf),
+            p.JOINT_GEAR,
+            (1, 0, 0),
+            (0, 0, 0),
+            (0, 0, 0),
+            physicsClientId=client,
+        )
+        p.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=GEAR_N, physicsClientId=client)
+    for place, body in enumerate(one for each in variants.values() for one in each[1:]):
+        p.setCollisionFilterGroupMask(body, -1, 0, 0, client)
+        park(client, body, place)
     for link, contact in scene.link_contact.items():
         p.changeDynamics(robot, handles.link(link, scene.urdf), physicsClientId=client, **contact)
     return handles
+
+
+def park(client: int, body: int, place: int) -> None:
+    """Let a body fall from where nothing is. Asleep it would cost no less, and not be the same body once awake."""
+    x, y, z = PARKING_M
+    p.resetBasePositionAndOrientation(body, (x, y + PARKED_APART_M * place, z), (0.0, 0.0, 0.0, 1.0), client)
+    p.resetBaseVelocity(body, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), client)
 
 
 def _load_robot(client: int, scene: Scene, ballasts: Sequence[Ballast]) -> int:
@@ -140,15 +174,15 @@ def _load_urdf(client: int, path: str, base, flags: int, fixed: bool) -> int:
         raise WorldError(f"urdf: PyBullet cannot load '{path}' ({error}); accepted is a valid URDF file") from None
 
 
-def _make(client: int, body: Body, ballasts: Sequence[Ballast]) -> int:
-    if body.shape == "box":
-        half = [length / 2 for length in body.size]
+def _make(client: int, body: Body, form: Shape, ballasts: Sequence[Ballast]) -> int:
+    if form.kind == "box":
+        half = [length / 2 for length in form.size]
         shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=half, physicsClientId=client)
-    elif body.shape == "cylinder":
-        diameter, height = body.size
+    elif form.kind == "cylinder":
+        diameter, height = form.size
         shape = p.createCollisionShape(p.GEOM_CYLINDER, radius=diameter / 2, height=height, physicsClientId=client)
     else:
-        raise WorldError(f"shape: '{body.shape}' of body '{body.name}' is unknown; accepted is box or cylinder")
+        raise WorldError(f"shape: '{form.kind}' of body '{body.name}' is unknown; accepted is box or cylinder")
     extra = next((b.multi_body(p.JOINT_FIXED) for b in ballasts if b.name == body.name), {})
     number = p.createMultiBody(body.mass_kg, shape, basePosition=body.position, physicsClientId=client, **extra)
     p.changeDynamics(number, -1, lateralFriction=body.lateral_friction, physicsClientId=client)

@@ -10,7 +10,7 @@ import numpy as np
 from envs import bindings as kinds
 from envs.bullet_ballast import AXES, Ballast
 from envs.bullet_loading import Handles, p
-from envs.randomization.parameters import ParameterSpace
+from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Scene
 from envs.world import WorldError
 
@@ -62,10 +62,15 @@ class _Part:
     mass_factor: float = 1.0  # in so many kg
     added_columns: list[int] = field(default_factory=list)  # kg, points at its centre of mass
     inertia_column: int | None = None
+    variant: tuple[int, int] | None = None  # (column, value) at which it is there at all
     payload: Payload | None = None
     ballast: Ballast | None = None
     drag_column: int | None = None
     direct: list[tuple[str, int, float]] = field(default_factory=list)  # (keyword, column, factor)
+
+    def there(self, row) -> bool:
+        """Whether it takes part under these values (d,)."""
+        return self.variant is None or row[self.variant[0]] == self.variant[1]
 
     def mass(self, row) -> float:
         """kg without what was added, for one world's values (d,)."""
@@ -121,6 +126,11 @@ class BulletParameters:
         self.effort_column: int | None = None
         self.ground_column: int | None = None
         self.payload: Payload | None = None
+        self.variants: dict[str, int] = {}  # of bodies that have them -> column that says which
+        for name, binding in scene.bindings.items():
+            if isinstance(binding, kinds.BodyVariant):
+                self.variants[self._free(binding.body)] = space.index(name)
+                self._check_variants(binding.body, space[space.index(name)])
         for name, binding in scene.bindings.items():
             self._bind(client, binding, space.index(name))
         if self.payload is not None:
@@ -169,11 +179,14 @@ class BulletParameters:
             case kinds.ServoEffort():
                 self.effort_column = column
             case kinds.BodyMass(body):
-                self._part(client, *self.place(body)).mass_columns = [column]
+                for part in self._each(client, body):
+                    part.mass_columns = [column]
             case kinds.BodyContact(body, quantity):
-                self._part(client, *self.place(body)).direct.append((quantity, column, 1.0))
+                for part in self._each(client, body):
+                    part.direct.append((quantity, column, 1.0))
             case kinds.BodyDamping(body):
-                self._part(client, *self.place(body)).drag_column = column
+                for part in self._each(client, body):
+                    part.drag_column = column
             case kinds.BodyHeight(body):
                 fixture = next((f for f in self._scene.fixtures if f.name == body), None)
                 if fixture is None:
@@ -194,6 +207,8 @@ class BulletParameters:
         if self._gravity is not None:
             p.setGravity(0.0, 0.0, -row[self._gravity], client)
         for part in self._parts.values():
+            if not part.there(row):
+                continue
             shares = part.shares(row) if ballasted else []
             change = part.change(row, sum(weight for weight, _ in shares) if shares else None)
             if change:
@@ -234,7 +249,8 @@ class BulletParameters:
         p.syncBodyInfo(physicsClientId=client)  # getJointInfo answers from a cache
         if self._gravity is not None:
             row[self._gravity] = -p.getPhysicsEngineParameters(client)["gravityAccelerationZ"]
-        for part in self._parts.values():
+        parts = [part for part in self._parts.values() if part.there(applied)]
+        for part in parts:
             info = p.getDynamicsInfo(part.body, part.link, client)
             mass, inertia = info[0], info[2]
             if part.ballast is not None:
@@ -253,7 +269,10 @@ class BulletParameters:
             row[column] = p.getBasePositionAndOrientation(body, client)[0][2] + half
         for joint, column in self._coulomb:
             row[column] = self._measure_coulomb(client, joint)
-        for part in self._parts.values():
+        for body, column in self.variants.items():
+            heights = [p.getBasePositionAndOrientation(one, client)[0][2] for one in self._handles.variants[body]]
+            row[column] = int(np.argmax(heights))  # the others are parked deep below
+        for part in parts:
             if part.drag_column is not None:
                 row[part.drag_column] = self._measure_drag(client, part)
 
@@ -266,6 +285,30 @@ class BulletParameters:
             return handles.robot, handles.links[name]
         known = ", ".join([*handles.bodies, *handles.links])
         raise WorldError(f"body: '{name}' is not in this scene; accepted is one of {known}")
+
+    def _free(self, name: str) -> str:
+        if name not in self._handles.variants:
+            known = ", ".join(self._handles.variants) or "none"
+            raise WorldError(f"body: '{name}' is no free body of this scene; accepted is one of {known}")
+        return name
+
+    def _check_variants(self, body: str, parameter: Parameter) -> None:
+        last = len(self._handles.variants[body]) - 1
+        if parameter.scale != "integer" or parameter.bounds[0] < 0 or parameter.bounds[1] > last:
+            raise WorldError(
+                f"{parameter.name}: scale {parameter.scale} with bounds {list(parameter.bounds)} does not choose among "
+                f"the variants of '{body}'; accepted are whole numbers inside [0, {last}]"
+            )
+
+    def _each(self, client: int, name: str) -> list[_Part]:
+        """What is named, in all its variants."""
+        if name not in self.variants:
+            return [self._part(client, *self.place(name))]
+        parts = []
+        for value, body in enumerate(self._handles.variants[name]):
+            parts.append(self._part(client, body, -1))
+            parts[-1].variant = self.variants[name], value
+        return parts
 
     def _load(self) -> Payload:
         self.payload = self.payload or Payload()
@@ -323,6 +366,10 @@ class BulletParameters:
         if link < 0 and name not in self._handles.bodies:
             raise WorldError(
                 f"body: '{name}' is the base of {self._scene.urdf}; accepted is another link or a free body"
+            )
+        if name in self.variants:
+            raise WorldError(
+                f"body: '{name}' comes in variants; accepted is moving the centre of mass of one that does not"
             )
         part = self._part(client, body, link)
         if part.ballast is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -39,6 +40,9 @@ URDF = "pybullet_data:franka_panda/panda.urdf"
 JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
 LINKS = tuple(f"panda_link{i}" for i in range(1, 8))
 FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
+GRIPPER = FINGERS[0]  # the other finger is geared to it
+STROKE = (0.0, 0.04)  # m of each finger, closed and open
+GRIPPER_EFFORT_N, GRIPPER_VELOCITY_M_S, GRIPPER_ACCELERATION_M_S2 = 20.0, 0.2, 2.0  # of each finger
 TIP = "panda_grasptarget"  # between the fingertips, which reach 7 mm further
 BASE = (0.0, 0.0, 0.75)  # on a pedestal as high as the nominal table
 POSTURE = (0.0, -0.215, 0.0, -2.57, 0.0, 2.356, 0.785)
@@ -124,16 +128,16 @@ def command_effects() -> tuple[CommandEffect, ...]:
 
 
 def encoders() -> tuple[SensorEffect, ...]:
-    """Between the true joint angles and those that are measured."""
-    group = "joint_position"
+    """Between the true joint angles and those that are measured; fingers, where they are measured, are left alone."""
+    group, arm = "joint_position", slice(len(JOINTS))
     return (
-        GroupDelay("sensor.joint_delay_ms", group),
-        GroupBias(tuple(f"sensor.joint{i}_offset_rad" for i in range(1, 8)), group),
-        Drift("sensor.joint_drift_rad", group),
-        GroupNoise("sensor.joint_noise_rad", group),
-        GroupQuantization("sensor.joint_quantum_rad", group),
-        DroppedSamples("sensor.joint_drop_rate", group),
-        FrozenSamples("sensor.joint_freeze_s", group, hold_s=0.2),
+        GroupDelay("sensor.joint_delay_ms", group, arm),
+        GroupBias(tuple(f"sensor.joint{i}_offset_rad" for i in range(1, 8)), group, arm),
+        Drift("sensor.joint_drift_rad", group, arm),
+        GroupNoise("sensor.joint_noise_rad", group, arm),
+        GroupQuantization("sensor.joint_quantum_rad", group, arm),
+        DroppedSamples("sensor.joint_drop_rate", group, arm),
+        FrozenSamples("sensor.joint_freeze_s", group, 0.2, arm),
     )
 
 
@@ -152,6 +156,19 @@ def servo(axes: str, low: tuple[float, float, float], high: tuple[float, float, 
     columns = tuple("xyz".index(axis) for axis in axes)
     limits = MAX_EFFORT, MAX_VELOCITY, MAX_ACCELERATION
     return CartesianVelocity(chain(), JOINTS, columns, low, high, POSTURE, *limits)
+
+
+def gripping_servo(low: tuple[float, float, float], high: tuple[float, float, float]) -> CartesianVelocity:
+    """Velocity of the tip along x, y, z inside the workspace, and of the fingers (positive opens)."""
+    arm = servo("xyz", low, high)
+    return replace(
+        arm,
+        joints=(*JOINTS, GRIPPER),
+        max_effort=(*MAX_EFFORT, GRIPPER_EFFORT_N),
+        max_velocity=(*MAX_VELOCITY, GRIPPER_VELOCITY_M_S),
+        max_acceleration=(*MAX_ACCELERATION, GRIPPER_ACCELERATION_M_S2),
+        stroke=STROKE,
+    )
 
 
 @cache

@@ -11,6 +11,7 @@ TASKS = {  # name in configurations -> module:Class
     "pendulum": "envs.tasks.pendulum:Pendulum",
     "reach": "envs.tasks.reach:Reach",
     "push": "envs.tasks.push:Push",
+    "lift": "envs.tasks.lift:Lift",
     "hover": "envs.tasks.hover:Hover",
 }
 

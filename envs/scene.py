@@ -28,15 +28,28 @@ __all__ = [
     "Rotors",
     "STOCK",
     "Scene",
+    "Shape",
 ]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One primitive: `size` is (length, width, height) of a box or (diameter, height) of an upright cylinder, m."""
+
+    kind: str  # "box" or "cylinder"
+    size: tuple[float, ...]
+
+    @property
+    def height_m(self) -> float:
+        return self.size[-1]
 
 
 @dataclass(frozen=True)
 class Body:
     """A rigid body made of one primitive, free to move unless its mass is zero.
 
-    `size` is (length, width, height) of a box or (diameter, height) of an upright cylinder, m. `position` is
-    where its centre is loaded, m in the world frame.
+    `shape` and `size` are as in `Shape`. `position` is where its centre is loaded, m in the world frame. A free body
+    may have other shapes to choose from: a parameter bound to `BodyVariant` says which, and 0 is the body itself.
     """
 
     name: str
@@ -45,6 +58,11 @@ class Body:
     mass_kg: float = 0.0
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     lateral_friction: float = 0.5
+    others: tuple[Shape, ...] = ()  # its variants 1, 2, ... of the same mass
+
+    @property
+    def variants(self) -> tuple[Shape, ...]:
+        return (Shape(self.shape, self.size), *self.others)
 
     @property
     def height_m(self) -> float:
@@ -96,6 +114,7 @@ class Scene:
     actuation: Actuation = field(default_factory=Effort)
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the robot, m
     locked: tuple[str, ...] = ()  # joints that never move
+    mimics: Mapping[str, str] = field(default_factory=dict)  # joint -> the one of `joints` that it copies by a gear
     link_contact: Mapping[str, Mapping[ContactQuantity, float]] = field(default_factory=dict)  # of links it names
     bodies: tuple[Body, ...] = ()  # free, in the order of State.body_pose
     fixtures: tuple[Body, ...] = ()  # immovable
@@ -105,6 +124,11 @@ class Scene:
     def motors(self) -> tuple[str, ...]:
         """The joints that motors drive: `actuated`, or for velocities of the tip all that move it."""
         return self.actuation.joints if isinstance(self.actuation, CartesianVelocity) else self.actuated
+
+    @property
+    def fingers(self) -> tuple[str, ...]:
+        """Motors that move apart from the others, which move the tip together."""
+        return self.actuation.fingers if isinstance(self.actuation, CartesianVelocity) else ()
 
     @property
     def motors_take(self) -> Literal["effort", "velocity", "thrust"]:

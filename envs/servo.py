@@ -10,6 +10,8 @@ from envs.kinematics import Chain, damped, pose_error
 
 LEASH_M = 0.05  # how far the reference may run ahead of a tip that is held back
 GAIN_PER_S = 4.0  # of the position and orientation error
+GRIP_LEASH_M = 0.012  # likewise for a finger: what it is held back by is gripped, also when nothing more is commanded
+GRIP_GAIN_PER_S = 4.0  # of a finger's position error
 POSTURE_PER_S = 1.0  # pull of the redundant joint towards the posture at rest
 DAMPING = 0.02
 
@@ -19,37 +21,46 @@ class CartesianVelocity:
     """Commands are velocities of the tip along some axes of the base frame, m/s.
 
     The other axes and the orientation are held where they were at reset. The reference that the tip follows
-    stays within the workspace [low, high] (m), whatever is commanded.
+    stays within the workspace [low, high] (m), whatever is commanded. Joints beyond those of the chain are fingers,
+    each with a column of the command: its velocity in m/s.
     """
 
     chain: Chain
-    joints: tuple[str, ...]  # of the chain
+    joints: tuple[str, ...]  # of the chain, then fingers
     axes: tuple[int, ...]  # 0, 1, 2 for x, y, z: the columns of a command
     low: tuple[float, float, float]
     high: tuple[float, float, float]
     posture: tuple[float, ...]  # joint positions preferred where the tip leaves a choice, rad
-    max_effort: tuple[float, ...]  # N m
-    max_velocity: tuple[float, ...]  # rad/s
-    max_acceleration: tuple[float, ...]  # rad/s^2
+    max_effort: tuple[float, ...]  # N m, N
+    max_velocity: tuple[float, ...]  # rad/s, m/s
+    max_acceleration: tuple[float, ...]  # rad/s^2, m/s^2
+    stroke: tuple[float, float] = (0.0, 0.0)  # m, what the references of fingers stay within
+
+    @property
+    def fingers(self) -> tuple[str, ...]:
+        """The joints that move independently of the tip."""
+        return self.joints[self.chain.size :]
 
 
 class CartesianServo:
     """Turns tip velocities of n worlds into joint velocities, once a control period, from joint encoders."""
 
     def __init__(self, spec: CartesianVelocity, n: int, period_s: float) -> None:
-        self._spec, self._period_s = spec, period_s
+        self._spec, self._period_s, self._arm = spec, period_s, spec.chain.size
         self._axes = np.array(spec.axes)
         self._low, self._high = np.array(spec.low), np.array(spec.high)
         self._posture, self._limit = np.array(spec.posture), np.array(spec.max_velocity)
         self._change = np.array(spec.max_acceleration) * period_s
         self._velocity = np.zeros((n, len(spec.joints)))  # as last commanded
         self._reference = np.tile(np.eye(4), (n, 1, 1))
+        self._grip = np.zeros((n, len(spec.fingers)))  # reference of the fingers, m
         self.gain = np.ones(n)  # multiplies GAIN_PER_S
 
     def reset(self, rows: np.ndarray, q: np.ndarray) -> None:
-        """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips, at rest."""
+        """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips and fingers, at rest."""
         self._velocity[rows] = 0.0
-        self._reference[rows] = self._spec.chain.forward(q)
+        self._reference[rows] = self._spec.chain.forward(q[:, : self._arm] if self._spec.fingers else q)
+        self._grip[rows] = q[:, self._arm :]
 
     def resume(self, rows: np.ndarray, velocity: np.ndarray, held: np.ndarray) -> None:
         """After `reset`: the worlds `rows` (k,) are in mid-motion.
@@ -62,7 +73,16 @@ class CartesianServo:
         self._velocity[rows], self._reference[rows] = velocity, frames
 
     def velocities(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """(n, j) joint velocities, rad/s, for commands (n, len(axes)) at joint positions (n, j)."""
+        """(n, j) joint velocities, rad/s or m/s, for commands (n, axes and fingers) at joint positions (n, j)."""
+        if not self._spec.fingers:
+            return self._tip(command, q).copy()
+        arm, axes = self._arm, len(self._axes)
+        self._tip(command[:, :axes], q[:, :arm])
+        self._velocity[:, arm:] = self._fingers(command[:, axes:], q[:, arm:])
+        return self._velocity.copy()
+
+    def _tip(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
+        arm = slice(self._arm)
         tip, jacobian = self._spec.chain.jacobian(q)
         before = self._reference[:, :3, 3].copy()
         wanted = before.copy()
@@ -79,8 +99,19 @@ class CartesianServo:
         twist -= (jacobian @ rest[:, :, None])[:, :, 0]
         velocity = damped(jacobian, twist, DAMPING)
         velocity += rest
-        velocity /= np.maximum(np.abs(velocity / self._limit).max(axis=1, keepdims=True), 1.0)
-        velocity -= self._velocity
-        velocity /= np.maximum(np.abs(velocity / self._change).max(axis=1, keepdims=True), 1.0)
-        self._velocity += velocity
-        return self._velocity.copy()
+        velocity /= np.maximum(np.abs(velocity / self._limit[arm]).max(axis=1, keepdims=True), 1.0)
+        velocity -= self._velocity[:, arm]
+        velocity /= np.maximum(np.abs(velocity / self._change[arm]).max(axis=1, keepdims=True), 1.0)
+        self._velocity[:, arm] += velocity
+        return self._velocity
+
+    def _fingers(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Each follows its reference, and presses on what holds it back."""
+        before, limit, change = self._grip, self._limit[self._arm :], self._change[self._arm :]
+        wanted = before + command * self._period_s
+        wanted = np.minimum(np.maximum(wanted, q - GRIP_LEASH_M), q + GRIP_LEASH_M)
+        self._grip = np.minimum(np.maximum(wanted, self._spec.stroke[0]), self._spec.stroke[1])
+        velocity = GRIP_GAIN_PER_S * (before - q) + (self._grip - before) / self._period_s
+        velocity = np.minimum(np.maximum(velocity, -limit), limit)
+        last = self._velocity[:, self._arm :]
+        return np.minimum(np.maximum(velocity, last - change), last + change)

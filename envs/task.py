@@ -53,6 +53,7 @@ class Task(ABC):
     bodies: tuple[str, ...] = ()  # tracked bodies, in the order of State.body_pose
     goal_size: int = 0  # columns of State.goal
     period_jitter: str | None = None  # the parameter that is the mean extra length of a control period, ms
+    of_the_start: tuple[str, ...] = ()  # the parameters that only `settle` uses
     action_size: int
     initial_size: int  # how many unit uniforms `initial` consumes
     history: int  # frames in the policy observation

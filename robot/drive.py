@@ -25,7 +25,7 @@ class Drive:
 
 
 class TipDrive(Drive):
-    """The task commands velocities of the tip: the servo of the simulated arm makes them velocities of the joints."""
+    """The task commands velocities of the tip, and of fingers: the simulated arm's servo makes joint velocities."""
 
     def __init__(self, task: Task, velocity: CartesianVelocity) -> None:
         self._spec = velocity
@@ -38,13 +38,15 @@ class TipDrive(Drive):
     def motors(self, command: np.ndarray, seen: Observation) -> np.ndarray:
         q = self._encoders(seen)
         self._command = np.asarray(command, float)
-        self._jacobian = self._spec.chain.jacobian(q)[1][0, list(self._spec.axes)]
+        arm = self._spec.chain.size
+        self._jacobian = self._spec.chain.jacobian(q[:, :arm])[1][0, list(self._spec.axes)]
         self._asked = self._servo.velocities(self._command[None], q)[0]
         return self._asked
 
     def task(self, motors: np.ndarray) -> np.ndarray:
-        """What was asked, less the tip's velocity that the joints were not sent."""
-        return self._command + self._jacobian @ (motors - self._asked)
+        """What was asked, less the velocities of tip and fingers that the joints were not sent."""
+        missing, arm = motors - self._asked, self._spec.chain.size
+        return self._command + np.concatenate([self._jacobian @ missing[:arm], missing[arm:]])
 
     def _encoders(self, seen: Observation) -> np.ndarray:
         return seen.joint_position[None, self._rows].astype(float)

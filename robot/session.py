@@ -70,7 +70,7 @@ class RobotSession(Moves):
         max_age_s = spec.max_age_s if spec.realtime else math.inf  # a world that waits for us does not age
         kind: Callable[..., SafetyFilter] = SafetyFilter
         if spec.takes == "velocity":
-            kind = VelocityFilter
+            kind = partial(VelocityFilter, apart=task.scene.fingers)
         elif spec.takes == "thrust":
             kind = partial(ThrustFilter, rotors=settings.rotors)
         self._safety = kind(

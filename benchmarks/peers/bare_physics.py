@@ -66,7 +66,7 @@ class Recording:
 
             def recorded_velocities(command, q):
                 found = velocities(command, q)
-                self.events.append(("velocities", found.tolist()))
+                self.events.append(("velocities", found[:, worlds._targets].tolist()))
                 return found
 
             servo.velocities = recorded_velocities
@@ -93,11 +93,11 @@ def play(worlds: BulletWorlds, events: list[tuple[str, Any]]) -> list[list[float
     for kind, told in events:
         if kind == "velocities":
             out = []
-            for client, target, limit in zip(clients, told, limits or (), strict=True):
+            for client, near, target, limit in zip(clients, bodies, told, limits or (), strict=True):
                 set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
                 advance(client)
                 out.append([q for q, _, _, _ in read(body, joints, client)])
-                for other in bodies:
+                for other in near:
                     place(other, client)
                     motion(other, client)
         elif kind == "efforts":

@@ -18,7 +18,8 @@ class Parameter:
     """One physical quantity that can differ between worlds.
 
     `nominal` is the simulator's best guess without randomization, `bounds` the values that make physical
-    sense, `default` the range sampled at full strength when the configuration says nothing.
+    sense, `default` the range sampled at full strength when the configuration says nothing. On the scale "integer"
+    a value is a whole number, such as which of several bodies there is; each inside the range is as likely.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Parameter:
     nominal: float
     bounds: tuple[float, float]
     default: tuple[float, float]
-    scale: Literal["linear", "log"] = "linear"
+    scale: Literal["linear", "log", "integer"] = "linear"
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class Parameter:
             raise RangeError(f"{self.name}: [{low}, {high}] is reversed; accepted is {allowed}")
         if low < self.bounds[0] or high > self.bounds[1]:
             raise RangeError(f"{self.name}: [{low}, {high}] leaves the hard bounds; accepted is {allowed}")
+        if self.scale == "integer" and np.ceil(low) > high:
+            raise RangeError(f"{self.name}: [{low}, {high}] holds no whole number; accepted is {allowed} that does")
 
 
 class ParameterSpace(Sequence[Parameter]):
@@ -62,6 +65,7 @@ class ParameterSpace(Sequence[Parameter]):
         self.bounds_low = np.array([p.bounds[0] for p in self._parameters], np.float64)
         self.bounds_high = np.array([p.bounds[1] for p in self._parameters], np.float64)
         self.is_log = np.array([p.scale == "log" for p in self._parameters], bool)
+        self.is_whole = np.array([p.scale == "integer" for p in self._parameters], bool)
         low, high = self.own_scale(self.bounds_low), self.own_scale(self.bounds_high)
         self._centre = (low + high) / 2
         self._stretch = 2.0 / np.where(high > low, high - low, 1.0)
@@ -91,6 +95,12 @@ class ParameterSpace(Sequence[Parameter]):
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """(n, d) values mapped so that the hard bounds are [-1, 1] in each parameter's own scale."""
         return ((self.own_scale(values) - self._centre) * self._stretch).astype(np.float32)
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """(..., d) values, rounded where only whole numbers are accepted."""
+        if not self.is_whole.any():
+            return values
+        return np.where(self.is_whole, np.round(values) + 0.0, values)  # no -0.0
 
     def own_scale(self, values: np.ndarray) -> np.ndarray:
         """(n, d) values, with the logarithm taken of those on a log scale."""

@@ -34,6 +34,8 @@ class UniformSampler:
         self.ranges = ranges
         self._random = KeyedRandom(seed)
         self._low, self._high = ranges.effective(dr_strength)
+        for i in np.flatnonzero(ranges.space.is_whole):
+            self._low[i], self._high[i] = _whole_ends(self._low[i], self._high[i])
         self._width = self._high - self._low
         self._log = np.flatnonzero(ranges.space.is_log)
         self._log_low = self._low[self._log]
@@ -55,7 +57,7 @@ class UniformSampler:
         values = self._low + uniform * self._width
         if len(self._log):
             values[:, self._log] = self._log_low * self._log_ratio ** uniform[:, self._log]
-        return np.minimum(values, self._high, out=values)
+        return self.ranges.space.whole(np.minimum(values, self._high, out=values))
 
 
 class BoundarySampler:
@@ -74,7 +76,7 @@ class BoundarySampler:
         self._inner = UniformSampler(ranges, dr_strength, seed)
         self._column = ranges.space.index(parameter)
         low, high = ranges.effective(dr_strength)
-        self._value = (low if side == "low" else high)[self._column]
+        self._value = ranges.space.whole(low if side == "low" else high)[self._column]
         self._given = self._column, -BOUND_SD if side == "low" else BOUND_SD
 
     def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
@@ -93,7 +95,7 @@ class TruncatedNormalSampler:
     def __init__(self, ranges: Ranges, spread: float, seed: int) -> None:
         if not spread > 0:
             raise RangeError(f"spread: {spread} is not positive; accepted is a number above 0, such as 4")
-        space = ranges.space
+        self._space = space = ranges.space
         self._random, self._log = KeyedRandom(seed), space.is_log
         self._low, self._high = space.own_scale(ranges.low), space.own_scale(ranges.high)
         self._bounds = ranges.low, ranges.high
@@ -106,7 +108,7 @@ class TruncatedNormalSampler:
     def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
         uniform = self._random.uniform("parameters", world, episode, len(self._low))
         values = self._mean + self._sd * ndtri(self._from + uniform * self._share)
-        return _to_units(values, self._log, *self._bounds)
+        return self._space.whole(_to_units(values, self._log, *self._bounds))
 
 
 class DiscreteSampler:
@@ -154,7 +156,22 @@ class CorrelatedSampler:
     def sample(self, world: np.ndarray, episode: np.ndarray) -> np.ndarray:
         normal = self._random.normal("parameters", world, episode, len(self._mean))
         values = self._mean + normal @ self._root.T
-        return _to_units(values, self._space.is_log, self._space.bounds_low, self._space.bounds_high)
+        bounds = self._space.bounds_low, self._space.bounds_high
+        return self._space.whole(_to_units(values, self._space.is_log, *bounds))
+
+
+def _whole_ends(low: float, high: float) -> tuple[float, float]:
+    """The interval in which even draws, rounded, give each whole number inside [low, high] alike.
+
+    Without one inside: the nearest to the middle.
+    """
+    first, last = np.ceil(low), np.floor(high)
+    if first > last:
+        first = last = np.round((low + high) / 2)
+    if first == last:
+        return first, last
+    inset = 1e-9  # halves are rounded to even numbers
+    return first - 0.5 + inset, last + 0.5 - inset
 
 
 def _to_units(values: np.ndarray, is_log: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -92,7 +92,17 @@ class PandaHidden(Values):
     sensor_noise_nm: NotNegative = 0.3  # sd of the torque that a motor's current tells
 
 
-class PushHidden(PandaHidden):
+class CameraHidden(Values):
+    """A camera above a table."""
+
+    camera_hz: Positive = 30.0
+    camera_latency_ms: NotNegative = 60.0  # from the exposure to whoever asks
+    camera_noise_m: NotNegative = 0.003  # sd along each axis that it measures
+    camera_offset_m: Finite = 0.004  # calibration error: too far in x, too near in y
+    camera_drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.03  # share of pictures in which the body is not found
+
+
+class PushHidden(CameraHidden, PandaHidden):
     """A reality of the Panda arm at a table with a puck, and a camera above that tracks the puck."""
 
     table_height_m: Annotated[float, Field(ge=0.72, le=0.772)] = 0.744
@@ -100,11 +110,25 @@ class PushHidden(PandaHidden):
     puck_friction: Positive = 0.32  # Coulomb, on the table
     puck_finger_friction: Positive = 0.6
     puck_damping_n_s_m: NotNegative = 0.1
-    camera_hz: Positive = 30.0
-    camera_latency_ms: NotNegative = 60.0  # from the exposure to whoever asks
-    camera_noise_m: NotNegative = 0.003  # sd in x and y
-    camera_offset_m: Finite = 0.004  # calibration error: too far in x, too near in y
-    camera_drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.03  # share of pictures in which the puck is not found
+
+
+class LiftHidden(CameraHidden, PandaHidden):
+    """A reality of the Panda arm with its gripper at a table, an object on it, and a camera that tracks the object."""
+
+    objects: Literal["training", "held_out"] = "training"  # which the technician puts there, one for each episode
+    table_height_m: Annotated[float, Field(ge=0.745, le=0.755)] = 0.752
+    object_scale: Annotated[float, Field(ge=0.9, le=1.05)] = 0.98  # of every object's size
+    object_mass_kg: Positive = 0.13
+    object_friction: Positive = 0.6  # Coulomb, against the fingers
+    table_friction: Positive = 0.5  # Coulomb, of the object on the table
+    grip_force_n: Positive = 14.0  # of each finger, the most
+    grip_stiffness_n_m: Positive = 2500.0  # of the fingers' controller
+    grip_damping_n_s_m: Positive = 150.0
+    grip_coulomb_n: NotNegative = 1.0  # friction in each finger's drive
+    finger_offset_m: Finite = 0.0004  # zero error
+    finger_noise_m: NotNegative = 0.0001  # sd
+    camera_noise_m: NotNegative = 0.002
+    camera_offset_m: Finite = 0.003
 
 
 class HoverHidden(Values):

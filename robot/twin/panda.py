@@ -22,33 +22,40 @@ COMPILER = '<mujoco><compiler discardvisual="true" strippath="false" fusestatic=
 
 
 class PandaModel(Engine):
-    """Seven joints, gripper closed, brakes on while the motors are off.
+    """Seven joints, gripper closed unless a subclass drives it, brakes on while the motors are off.
 
     A velocity passes latency with jitter, gain and a first-order lag; each joint follows the integral of it as a
     spring and a damper would, within its motor's torque, on top of most of gravity. Torque noise is drawn once for
     each control period.
     """
 
+    locked = panda.FINGERS
+
     def __init__(self, hidden: PandaHidden, rig: Rig | None = None) -> None:
         self._hidden = hidden
-        spec = load_arm(panda.FINGERS)
+        spec = load_arm(self.locked)
         spec.option.timestep = STEP_S
         spec.option.gravity = [0.0, 0.0, -hidden.gravity_m_s2]
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         self._furnish(spec)
-        model = spec.compile()
         self._dofs = slice(len(panda.JOINTS))
+        model = self._compiled(spec)
         strong = np.array([1.0 if most > 50 else 0.5 for most in panda.MAX_EFFORT])
         self._stiffness, self._damping = hidden.stiffness_nm_rad * strong, hidden.damping_nm_s * strong
         self._torque = np.array(panda.MAX_EFFORT)
+        self._blend = 1.0 - math.exp(-1e3 * STEP_S / hidden.lag_ms) if hidden.lag_ms else 1.0
+        self._offsets = [hidden.encoder_offset_rad * (-1) ** i for i in range(len(panda.JOINTS))]
+        super().__init__(rig or find_rig("reach"), model, hidden.latency_ms, hidden.latency_jitter_ms)
+
+    def _compiled(self, spec: mujoco.MjSpec) -> mujoco.MjModel:
+        """With the masses and the motors that are hidden."""
+        model, hidden = spec.compile(), self._hidden
         for link in panda.LINKS:
             model.body(link).mass *= hidden.mass_scale
             model.body(link).inertia *= hidden.mass_scale
         model.dof_armature[self._dofs] = hidden.armature_kg_m2
         mujoco.mj_setConst(model, mujoco.MjData(model))
-        self._blend = 1.0 - math.exp(-1e3 * STEP_S / hidden.lag_ms) if hidden.lag_ms else 1.0
-        self._offsets = [hidden.encoder_offset_rad * (-1) ** i for i in range(len(panda.JOINTS))]
-        super().__init__(rig or find_rig("reach"), model, hidden.latency_ms, hidden.latency_jitter_ms)
+        return model
 
     def _furnish(self, spec: mujoco.MjSpec) -> None:
         """Add what stands around the arm; by default nothing, and nothing collides."""
@@ -59,7 +66,7 @@ class PandaModel(Engine):
         super().reset(position, velocity, noise_seed)
         self._current_noise = np.random.default_rng(np.random.SeedSequence(noise_seed).spawn(5)[4])
         mujoco.mj_forward(self._model, self._data)
-        self._noise = np.zeros(self._joints)
+        self._noise = np.zeros(len(panda.JOINTS))
         self._brake()
 
     @property
@@ -96,7 +103,7 @@ class PandaModel(Engine):
     def advance(self, steps: int) -> None:
         for _ in range(steps):
             if self._step % self._control_steps == 0:
-                self._noise = self._motor_noise.standard_normal(self._joints) * self._hidden.torque_noise_nm
+                self._noise = self._motor_noise.standard_normal(len(self._noise)) * self._hidden.torque_noise_nm
             if (goals := self._arrived()) is not None:
                 self._wanted = np.array(goals) * self._hidden.gain
             if self._driven:
@@ -108,11 +115,11 @@ class PandaModel(Engine):
     def _control(self) -> None:
         """The torques of one step."""
         data, dofs = self._data, self._dofs
-        q, speed = data.qpos[: self._joints], data.qvel[dofs]
+        q, speed = data.qpos[dofs], data.qvel[dofs]
         self._followed = self._followed + self._blend * (self._wanted - self._followed)
-        reference = self._reference + self._followed * STEP_S
-        self._reference = np.minimum(np.maximum(reference, q - LEASH_RAD), q + LEASH_RAD)
-        torque = self._stiffness * (self._reference - q) + self._damping * (self._followed - speed)
+        reference, followed = self._reference[dofs] + self._followed[dofs] * STEP_S, self._followed[dofs]
+        self._reference[dofs] = np.minimum(np.maximum(reference, q - LEASH_RAD), q + LEASH_RAD)
+        torque = self._stiffness * (self._reference[dofs] - q) + self._damping * (followed - speed)
         torque += self._hidden.compensation * data.qfrc_bias[dofs] + self._noise
         data.qfrc_applied[dofs] = np.minimum(np.maximum(torque, -self._torque), self._torque)
 
@@ -120,9 +127,11 @@ class PandaModel(Engine):
         """What else happens in a step."""
 
     def _sense(self, noise: list[float]) -> tuple[float, ...]:
-        hidden, (position, velocity) = self._hidden, self.state
-        measured = []
-        for i, (q, speed) in enumerate(zip(position, velocity, strict=True)):
+        return self._arm_sense(noise, *self.state)
+
+    def _arm_sense(self, noise: list[float], position: list[float], velocity: list[float]) -> tuple[float, ...]:
+        hidden, measured = self._hidden, []
+        for i, (q, speed) in enumerate(zip(position[: len(self._offsets)], velocity, strict=False)):
             measured.append(q + self._offsets[i] + noise[2 * i] * hidden.sensor_noise_rad)
             measured.append(speed + noise[2 * i + 1] * hidden.sensor_noise_rad_s)
         return tuple(measured)

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from envs.tasks.push import PUCK_HEIGHT_M, PUCK_RADIUS_M
-from robot.twin.hidden import PushHidden
+from robot.twin.hidden import CameraHidden, PushHidden
 from robot.twin.panda import PandaModel
 from robot.twin.rigs import find_rig
 
@@ -22,8 +22,9 @@ ROLLING = (0.005, 0.0001)  # torsional and rolling friction, m
 class Camera:
     """Sees poses at a fixed rate, and hands each picture on after a latency. Some pictures show nothing."""
 
-    def __init__(self, hidden: PushHidden) -> None:
-        self._hidden = hidden
+    def __init__(self, hidden: CameraHidden, offsets: tuple[float, ...] = (1.0, -1.0)) -> None:
+        """It errs along as many axes as there are `offsets`, constantly by so many times the hidden offset."""
+        self._hidden, self._offsets = hidden, np.array(offsets)
 
     def reset(self, noise_seed: int, poses: np.ndarray) -> None:
         """Poses (b, 7) that are at rest, and were seen there before."""
@@ -48,11 +49,12 @@ class Camera:
 
     def _expose(self, time_s: float, poses: np.ndarray, always: bool = False) -> None:
         hidden = self._hidden
-        noise, lost = self._random.standard_normal((len(poses), 2)), self._random.random() < hidden.camera_drop_rate
+        axes = len(self._offsets)
+        noise, lost = self._random.standard_normal((len(poses), axes)), self._random.random() < hidden.camera_drop_rate
         if lost and not always:
             return
         seen = poses.copy()
-        seen[:, :2] += noise * hidden.camera_noise_m + np.array([1.0, -1.0]) * hidden.camera_offset_m
+        seen[:, :axes] += noise * hidden.camera_noise_m + self._offsets * hidden.camera_offset_m
         self._pictures.append((time_s, seen))
 
 
@@ -88,9 +90,9 @@ class PushModel(PandaModel):
         hand = [geom for link in HAND for geom in spec.body(link).geoms]
         for i, geom in enumerate(hand):
             geom.name = f"hand{i}"
-            _touch(spec, geom.name, "puck", hidden.puck_finger_friction)
-            _touch(spec, geom.name, "table", hidden.puck_finger_friction)
-        _touch(spec, "puck", "table", hidden.puck_friction)
+            touch(spec, geom.name, "puck", hidden.puck_finger_friction)
+            touch(spec, geom.name, "table", hidden.puck_finger_friction)
+        touch(spec, "puck", "table", hidden.puck_friction)
 
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
         super().reset(position, velocity, noise_seed)
@@ -124,5 +126,6 @@ class PushModel(PandaModel):
         self._camera.watch(self.time_s, self.truth)
 
 
-def _touch(spec: mujoco.MjSpec, one: str, other: str, friction: float) -> None:
+def touch(spec: mujoco.MjSpec, one: str, other: str, friction: float) -> None:
+    """The two geoms collide, with so much Coulomb friction."""
     spec.add_pair(geomname1=one, geomname2=other, condim=4, friction=[friction, friction, *ROLLING, ROLLING[1]])

@@ -126,6 +126,8 @@ PANDA = (  # seven servos behind gears of 10:1; the first four are the stronger 
     *(Axis(i, 0.1, unit=0.01, most=12.0, fastest=2.61) for i in range(5, 8)),
 )
 
+GRIPPER = Axis(8, 0.01, unit=0.02, most=20.0, fastest=0.2)  # one spindle of 63 mm a turn drives both fingers
+
 RIGS = {
     rig.name: rig
     for rig in (
@@ -157,6 +159,14 @@ RIGS = {
             model="robot.twin.panda_table:PushModel",
             hidden="robot.twin.hidden:PushHidden",
             bodies=("puck",),
+        ),
+        Rig(
+            "lift",
+            (*PANDA, GRIPPER),
+            control_steps=100,
+            model="robot.twin.panda_gripper:LiftModel",
+            hidden="robot.twin.hidden:LiftHidden",
+            bodies=("object",),
         ),
         Rig(  # the channels of a flight controller's estimator, and its motors
             "hover",

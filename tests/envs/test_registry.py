@@ -20,7 +20,8 @@ def test_every_task_is_consistent(name):
     effects = (*task.command_effects, *task.sensor_effects, *task.disturbances)
     by_effects = {name for effect in effects for name in effect.parameters}
     by_effects |= {task.period_jitter} - {None}
-    assert by_effects | set(task.scene.bindings) == set(task.parameters.names)  # every parameter acts somewhere
+    acting = by_effects | set(task.scene.bindings) | set(task.of_the_start)
+    assert acting == set(task.parameters.names)  # every parameter acts somewhere
     assert not by_effects & set(task.scene.bindings)
     low, high = task.adr_thresholds
     assert low < high

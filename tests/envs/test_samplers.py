@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.randomization.parameters import RangeError, Ranges
+from envs.randomization.parameters import Parameter, ParameterSpace, RangeError, Ranges
 from envs.randomization.samplers import (
     BoundarySampler,
     CorrelatedSampler,
@@ -95,3 +95,24 @@ def test_what_is_known_only_together_is_drawn_together():
     assert (UniformSampler(ranges, 0.0, 0).sample(world, episode)[:, a] == 1.4).all()
     at_bound = BoundarySampler(ranges, "cart.mass_kg", "high", 0).sample(world, episode)
     assert (at_bound[:, a] == 1.6).all() and at_bound[:, b].mean() > 0.95
+
+
+def test_an_integer_parameter_gives_each_whole_number_inside_alike_and_its_nominal_where_nothing_else_is():
+    kind = Parameter("kind", "", 2.0, (0.0, 9.0), (1.0, 5.0), "integer")
+    space = ParameterSpace([kind])
+    worlds, episodes = np.arange(4000), np.zeros(4000, np.int64)
+
+    def drawn(low: float, high: float, strength: float = 1.0) -> dict[float, int]:
+        ranges = Ranges(space, np.array([low]), np.array([high]))
+        values, counts = np.unique(UniformSampler(ranges, strength, 0).sample(worlds, episodes), return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+    even = drawn(1.0, 5.0)
+    assert set(even) == {1.0, 2.0, 3.0, 4.0, 5.0} and min(even.values()) > 700
+    assert set(drawn(0.4, 3.2)) == {1.0, 2.0, 3.0} and set(drawn(2.0, 2.0)) == {2.0}
+    assert set(drawn(1.0, 5.0, 0.5)) == {2.0, 3.0} and set(drawn(1.0, 5.0, 0.0)) == {2.0}
+    assert set(drawn(6.0, 9.0, 0.1)) <= set(range(10))
+    boundary = BoundarySampler(Ranges(space, np.array([0.6]), np.array([3.4])), "kind", "high", 0)
+    assert set(boundary.sample(worlds, episodes)[:, 0]) == {3.0}
+    with pytest.raises(RangeError, match=r"kind: \[2.2, 2.8\] holds no whole number"):
+        Ranges(space, np.array([2.2]), np.array([2.8]))

@@ -119,3 +119,21 @@ def test_a_point_stops_at_the_workspace_and_may_come_back():
 def test_how_fast_a_velocity_may_change_must_be_given():
     with pytest.raises(RobotError, match="robot.limits.one.acceleration: none given"):
         filter_of(limit(acceleration=None), limit())
+
+
+def test_a_finger_at_its_limit_does_not_stop_the_arm_and_neither_the_arm_the_finger():
+    wide, finger = limit(), limit(position=(0.0, 0.04), velocity=0.2, acceleration=2.0)
+    safety = filter_of(wide, finger, apart=("two",))
+    sent = safety.filter(np.array([0.3, 0.1]), seen((0.0, 0.04)), 0.0)
+    assert sent.command.tolist() == pytest.approx([0.3, 0.0]) and sent.reasons == ("position",)
+    sent = safety.filter(np.array([0.3, -0.05]), seen((1.0, 0.03)), 0.0)
+    assert sent.command.tolist() == pytest.approx([0.0, -0.05])
+    together = filter_of(wide, finger).filter(np.array([0.3, 0.1]), seen((0.0, 0.04)), 0.0)
+    assert together.command.tolist() == [0.0, 0.0]
+
+
+def test_groups_that_share_a_point_stay_inside_the_workspace_together():
+    room = Workspace({"x": (-1.0, 0.1)}, lambda q: np.stack([q.sum(axis=1), *[np.zeros(len(q))] * 2], axis=1)[:, None])
+    safety = filter_of(limit(), limit(), apart=("two",), workspace=room)
+    command = safety.filter(np.array([0.4, 0.4]), seen((0.0, 0.0)), 0.0).command
+    assert command.sum() * VelocityFilter.LOOKAHEAD_S <= 0.1 + 1e-9 and command[0] > 0.0
