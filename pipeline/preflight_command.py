@@ -83,7 +83,6 @@ def preflight(
 
 def _short(policy: str, tune_dir: str) -> str:
     """The run and the checkpoint; where it lies in full is in --json."""
-    from pipeline.run import TUNE_DIR
 
     path = Path(policy)
     tune = next((parent for parent in path.parents if parent.name == tune_dir), None)
