@@ -125,6 +125,7 @@ class LiftHidden(CameraHidden, PandaHidden):
     grip_stiffness_n_m: Positive = 2500.0  # of the fingers' controller
     grip_damping_n_s_m: Positive = 150.0
     grip_coulomb_n: NotNegative = 1.0  # friction in each finger's drive
+    grip_noise_n: NotNegative = 0.1  # sd of the force as the motor's current tells it
     finger_offset_m: Finite = 0.0004  # zero error
     finger_noise_m: NotNegative = 0.0001  # sd
     camera_noise_m: NotNegative = 0.002

@@ -43,6 +43,7 @@ class PandaModel(Engine):
         strong = np.array([1.0 if most > 50 else 0.5 for most in panda.MAX_EFFORT])
         self._stiffness, self._damping = hidden.stiffness_nm_rad * strong, hidden.damping_nm_s * strong
         self._torque = np.array(panda.MAX_EFFORT)
+        self._current_sd = np.full(len(panda.JOINTS), hidden.sensor_noise_nm)
         self._blend = 1.0 - math.exp(-1e3 * STEP_S / hidden.lag_ms) if hidden.lag_ms else 1.0
         self._offsets = [hidden.encoder_offset_rad * (-1) ** i for i in range(len(panda.JOINTS))]
         super().__init__(rig or find_rig("reach"), model, hidden.latency_ms, hidden.latency_jitter_ms)
@@ -71,11 +72,11 @@ class PandaModel(Engine):
 
     @property
     def efforts(self) -> list[float]:
-        """N m that each motor gives, gravity compensation and its noise included, as its current sensor has it."""
+        """N m, or N of a finger, that each motor gives, with gravity compensation, noise and its current sensor's."""
         if self._efforts_at != self._step:
             self._efforts_at = self._step
-            noise = self._current_noise.standard_normal(self._joints) * self._hidden.sensor_noise_nm
-            self._efforts = self._data.qfrc_applied[self._dofs] + noise * self._driven
+            noise = self._current_noise.standard_normal(self._joints) * self._current_sd
+            self._efforts = self._data.qfrc_applied[: self._joints] + noise * self._driven
         return self._efforts.tolist()
 
     def push(self, *goals: float) -> None:

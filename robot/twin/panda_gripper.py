@@ -38,6 +38,7 @@ class LiftModel(PandaModel):
         self._models: dict[int, mujoco.MjModel] = {}  # for each object
         self._object = 0
         super().__init__(hidden, find_rig("lift"))
+        self._current_sd = np.append(self._current_sd, hidden.grip_noise_n)
 
     def _furnish(self, spec: mujoco.MjSpec) -> None:
         super()._furnish(spec)
@@ -72,7 +73,7 @@ class LiftModel(PandaModel):
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
         """The technician also takes one of the objects."""
         numbers = np.arange(HELD_OUT) if self._table.objects == "training" else np.arange(HELD_OUT, len(OBJECTS))
-        random = np.random.default_rng(np.random.SeedSequence(noise_seed).spawn(5)[4])
+        random = np.random.default_rng(np.random.SeedSequence(noise_seed).spawn(6)[5])
         self._object = int(random.choice(numbers))
         if self._object not in self._models:
             self._give_shape(self._object)
