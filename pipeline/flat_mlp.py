@@ -1,19 +1,32 @@
 """ReLU multilayer perceptrons inside flat vectors, with forward and backward passes written out.
 
-Matrix products go to torch's BLAS, or to oneDNN where the layer is wide enough for it to win. On the CPU measured
-(AMD Zen 5, one core) MKL stays near 110 GFLOP/s at any size; oneDNN reaches 160 for 128 x 128 layers and 240 for
-256 x 256, but costs some 10 us a call.
+Matrix products go to torch's BLAS, or to oneDNN where the layer is wide enough for it to win. On an AMD Zen 5 core
+MKL stays near 110 GFLOP/s at any size; oneDNN reaches 160 for 128 x 128 layers and 240 for 256 x 256, but costs some
+10 us a call. On Intel's own processors MKL is held back by nothing, and oneDNN made whole updates of 128 x 128 networks
+a quarter slower and those of 256 x 256 no faster (Xeon, 2 GHz). The choice follows the processor and not a timing, so
+that a run which goes on elsewhere on the same kind of machine computes the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 ALIGNMENT = 16  # floats: every tensor in a flat vector begins on a cache line
-WIDE = 1 << 22  # multiply-adds in one product from which oneDNN is used
+
+
+def _is_intel() -> bool:
+    """Whether the processor is Intel's; False where the system does not tell."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
+WIDE = 1 << (62 if _is_intel() else 22)  # multiply-adds in one product from which oneDNN is used
 
 
 class Layer(NamedTuple):
