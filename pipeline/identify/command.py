@@ -101,6 +101,11 @@ def identify(
         raise RobotError(
             "identify: accepted is one of --log FILE, --robot RUN|CONFIG, or --use identified.yaml with --predict FILE"
         )
+    if routine == ["drop"] and logs:
+        from pipeline.identify.body_command import identify_body
+
+        identify_body(made, logs, columns or [], output, as_json)
+        return
     entries = columns or list(DEFAULT_MAP)
     fixed, more = _fixed(fix or []), tuple(extra or ())
     from pipeline.identify.replay_recording import can_replay
@@ -116,11 +121,6 @@ def identify(
     recordings, seconds = recordings or 3, seconds or 20.0
     if use is not None and to_predict is not None:
         _judge(made, use, to_predict, entries, horizon, starts, seed, as_json)
-        return
-    if routine == ["drop"] and logs:
-        from pipeline.identify.body_command import identify_body
-
-        identify_body(made, logs, columns or [], output, as_json)
         return
     if routine and robot is None:
         raise RobotError(

@@ -91,7 +91,7 @@ def test_checkpoint_holds_everything_and_training_goes_on_alike(algorithm, tmp_p
     second.load_checkpoint(str(tmp_path))
     same(second.get_state()["sim2real"], saved)
     assert second.campaign.ranges.version == 5 and second.campaign.ranges.to_dict()[name] == [0.8, 1.6]
-    assert second.campaign.buffers and len(second.real_replay) == 300
+    assert second.campaign.book.buffers and len(second.real_replay) == 300
     alphas = [a.learner_group.get_state()["learner"]["sac"] for a in (first, second)]
     assert float(np.asarray(next(iter(alphas[0]["log_alpha"].values())))) != 0.0
     assert str(alphas[0]) == str(alphas[1])
