@@ -212,7 +212,11 @@ def _leave_out_the_pause(run_dir: Path) -> None:
 
 
 def _import_ahead() -> None:
-    """Import RLlib while Ray starts: both take seconds and neither needs the other."""
+    """Import RLlib while Ray starts: both take seconds and neither needs the other.
+
+    Torch comes first, in this thread: imported beside Ray's start, its operators were once not all registered.
+    """
+    importlib.import_module("torch")
     threading.Thread(target=importlib.import_module, args=("pipeline.algorithm",), daemon=True).start()
 
 
