@@ -120,7 +120,8 @@ def test_table_shows_every_stage_and_the_verdicts(run):
         "158 s collecting",
     ):
         assert word in text
-    assert "0.99 [0.95, 1.00] n=100" in text
+    real = summary["final"]["real"]
+    assert f"{real['success']:.2f} [{real['low']:.2f}, {real['high']:.2f}] n=100" in text
     unmeasured = stage_row("nominal", 1.0, 0.0, 0, None, None, None)
     console.print(stage_table(summary_of(stages=[unmeasured], final={})))
     assert "nominal" in console.export_text()
