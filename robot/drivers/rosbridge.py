@@ -1,7 +1,7 @@
 """A robot under ROS 1 or ROS 2, through rosbridge: JointState in, efforts out, Trigger services to stop it.
 
 What has to be there on the robot's side:
-- `states`, a sensor_msgs/JointState with header stamps and velocities of every joint;
+- `states`, a sensor_msgs/JointState with header stamps and velocities of every joint, and its efforts if it has any;
 - `commands`, a trajectory_msgs/JointTrajectory of one point whose efforts are wanted now, or a
   std_msgs/Float64MultiArray of efforts;
 - the std_srvs/Trigger services `stop` (success only once the motors were seen off), `arm` and `recover`;
@@ -238,7 +238,15 @@ class RosbridgeRobot:
                 raise RobotFault(
                     f"the state's stamp is {age:.3f} s away from this computer's clock; synchronise the clocks"
                 )
-        return Observation(rows[0], rows[1], arrival, np.full(len(self._names), max(age, 0.0)))
+        efforts = numbers(message.get("effort"), names)
+        told = all(math.isfinite(efforts.get(name, math.nan)) for name in self._names)
+        return Observation(
+            rows[0],
+            rows[1],
+            arrival,
+            np.full(len(self._names), max(age, 0.0)),
+            joint_effort=np.array([efforts[name] for name in self._names] if told else [], np.float32),
+        )
 
     def _line(self) -> Link:
         if self._link is None:

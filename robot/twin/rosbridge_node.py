@@ -177,7 +177,7 @@ class Node:
             "name": list(self.robot.spec.joints),
             "position": [float(value) for value in seen.joint_position],
             "velocity": [float(value) for value in seen.joint_velocity],
-            "effort": [],
+            "effort": [float(value) for value in seen.joint_effort],
         }
 
     def _complain(self, sentence: str) -> None:
