@@ -9,6 +9,7 @@ import ray
 from pipeline.actors.robot_actor import RobotActor
 from pipeline.algorithm import Sim2Real
 from pipeline.config import load_experiment
+from pipeline.telling import tell
 from tests.pipeline.test_algorithm import OVERRIDES
 
 ROBOT = {"mode": "realtime", "watchdog_ms": 2000.0, "max_lateness_ms": 1e4}  # a loaded machine is late
@@ -33,7 +34,7 @@ def test_runners_pause_in_a_real_time_round_and_learning_goes_on(ray_session, tm
     try:
         assert ray.get(actor.opened.remote()) == ""
         end, alone = time.monotonic() + 240, 0
-        while trial.campaign.result(0)["robot"]["episodes"] < 2:
+        while tell(trial.campaign, 0)["robot"]["episodes"] < 2:
             assert time.monotonic() < end, ray.get(actor.status.remote())
             before, paused = (trial.updates, trial.sampler.env_steps), trial.sampler.paused
             quiet = paused and not trial.sampler.pool.in_flight()
