@@ -1,5 +1,8 @@
 """Inverse dynamics of the arm against another engine, and by what must hold for any arm."""
 
+# The engine makes its names at run time.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import mujoco
