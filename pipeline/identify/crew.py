@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -160,14 +160,7 @@ class Crew:
         edges = np.linspace(0, len(windows), processes + 1).astype(int)
         self._shares = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         parts = [windows.pick(np.arange(len(windows))[share]) for share in self._shares]
-        self._others: list[tuple[Any, Connection]] = []
-        context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
-        for _ in parts[1:]:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            self._others.append((process, ours))
+        self._others = hire(len(parts) - 1, _serve)
         self._own = Filter(task, logs, parts[0], candidates)
         for (_, pipe), part in zip(self._others, parts[1:], strict=True):
             send(pipe, (task, list(logs), part, candidates))  # as arguments they would hang if the process had died
@@ -177,11 +170,7 @@ class Crew:
 
     def __exit__(self, *error: object) -> None:
         self._own.close()
-        for process, pipe in self._others:
-            pipe.close()
-            process.join(5.0)
-            if process.is_alive():
-                process.terminate()
+        dismiss(self._others)
 
     def innovations(self, values: np.ndarray, gains: Gains, every: int = 1) -> np.ndarray:
         """As `Filter.innovations`."""
@@ -204,6 +193,28 @@ class Crew:
         for _, pipe in self._others:
             answers.append(receive(pipe))
         return answers
+
+
+def hire(count: int, serve: Callable[[Connection], None]) -> list[tuple[Any, Connection]]:
+    """So many other processes that run `serve` with their end of a pipe; each with ours."""
+    others: list[tuple[Any, Connection]] = []
+    context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
+    for _ in range(count):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        others.append((process, ours))
+    return others
+
+
+def dismiss(others: list[tuple[Any, Connection]]) -> None:
+    """Close the pipes, which ends the processes, and end those that do not hear it."""
+    for process, pipe in others:
+        pipe.close()
+        process.join(5.0)
+        if process.is_alive():
+            process.terminate()
 
 
 def send(pipe: Connection, what: object) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 
 from envs.task import Task
-from pipeline.identify.crew import receive, send
+from pipeline.identify.crew import dismiss, hire, receive, send
 from pipeline.identify.replay_recording import Cut
 from pipeline.identify.replay_worlds import AT_ONCE, Replay
 from robot.logs import Log
@@ -24,14 +22,7 @@ class ReplayCrew:
     def __init__(self, task: Task, logs: Sequence[Log], cut: Cut, processes: int = 1, worlds: int = AT_ONCE) -> None:
         self.processes = max(1, min(processes, len(cut) // LEAST_WINDOWS))
         parts = [cut.pick(slice(p, None, self.processes)) for p in range(self.processes)]
-        self._others: list[tuple[Any, Connection]] = []
-        context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
-        for _ in parts[1:]:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            self._others.append((process, ours))
+        self._others = hire(len(parts) - 1, _serve)
         self._own = Replay(task, logs, parts[0], worlds)
         for (_, pipe), part in zip(self._others, parts[1:], strict=True):
             send(pipe, (task, list(logs), part, worlds))  # as arguments they would hang if the process had died
@@ -41,11 +32,7 @@ class ReplayCrew:
 
     def __exit__(self, *error: object) -> None:
         self._own.close()
-        for process, pipe in self._others:
-            pipe.close()
-            process.join(5.0)
-            if process.is_alive():
-                process.terminate()
+        dismiss(self._others)
 
     def predict(self, values: np.ndarray, shift: np.ndarray, which: np.ndarray) -> np.ndarray:
         """As `Replay.predict`: (c, k, T, m) for windows `which` (k,) of all."""
