@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "limits": {"slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}}
     },
 }
+SEED = ("--seed", "3")
 COMPARED = ("stage", "sim", "randomized", "real", "gap", "adr", "stages", "final", "losses", "done")
 
 
