@@ -33,9 +33,14 @@ def episodes(folder) -> set[str]:
 
 
 @pytest.mark.slow
-def test_killed_workers_come_back_and_no_durable_episode_is_lost(tmp_path):
-    stages = [{**stage, "updates": 4000} for stage in CONFIG["stages"]]
-    changes = {"deterministic": False, "stages": stages, "rounds": {**CONFIG["rounds"], "final_episodes": 12}}
+def test_killed_workers_come_back_and_no_durable_episode_is_lost(tracking, tmp_path):
+    first, second = CONFIG["stages"]
+    changes = {
+        "deterministic": False,
+        "stages": [first, {**second, "updates": 3000}],
+        "rounds": {**CONFIG["rounds"], "final_episodes": 12},
+        "tracking": tracking,
+    }
     process = start("train", write_config(tmp_path, **changes))
     seen: set[str] = set()
     killed = []

@@ -9,8 +9,8 @@ from tests.e2e.helpers import SEED, kill_at_iteration, numbers, results, run, ru
 
 
 @pytest.mark.slow
-def test_resume_after_kill_equals_the_uninterrupted_run(trained, tmp_path):
-    process = start("train", write_config(tmp_path), *SEED)
+def test_resume_after_kill_equals_the_uninterrupted_run(trained, tracking, tmp_path):
+    process = start("train", write_config(tmp_path, tracking=tracking), *SEED)
     kill_at_iteration(process, tmp_path, 17)
     broken = run_folder(tmp_path)
     before = {m.episode_id for m in EpisodeStore(broken / "robot" / "episodes").list()}

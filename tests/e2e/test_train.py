@@ -40,9 +40,9 @@ def test_train_evaluate_export(trained, tmp_path):
     assert again.returncode == 0 and "finished" in again.stdout
 
 
-def test_a_run_whose_robot_budget_is_spent_goes_on_in_simulation(tmp_path):
+def test_a_run_whose_robot_budget_is_spent_goes_on_in_simulation(tracking, tmp_path):
     robot = {**CONFIG["robot"], "budget_s": {"collection": 10.2, "evaluation": 25.0}}
-    done = run("train", write_config(tmp_path, robot=robot), *SEED)
+    done = run("train", write_config(tmp_path, robot=robot, tracking=tracking), *SEED)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
     ledger = summary["robot_ledger"]

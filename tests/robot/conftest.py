@@ -39,10 +39,17 @@ def balancer(task: Cartpole) -> ExportedPolicy:
     return ExportedPolicy(linear_policy(task, balancing_gains(task)))
 
 
-@pytest.fixture
-def lockstep() -> Iterator[TwinProcess]:
+@pytest.fixture(scope="module")
+def served() -> Iterator[TwinProcess]:
     with TwinProcess(mode="lockstep") as twin:
         yield twin
+
+
+@pytest.fixture
+def lockstep(served: TwinProcess) -> TwinProcess:
+    """One twin for the tests of a file, started anew if a test ended it."""
+    served.start()
+    return served
 
 
 @pytest.fixture
