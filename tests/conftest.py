@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,12 +20,21 @@ settings.register_profile("loaded machine", deadline=None)
 settings.load_profile("loaded machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """`make test` runs two files at a time, but those that start Ray one after the other: each fills both cores."""
-    with_ray = {item.path for item in items if "ray_session" in getattr(item, "fixturenames", ())}
-    for item in items:
-        ray = item.path in with_ray or "e2e" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.partition("::")[0]))
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def starts_ray(file: str) -> bool:
+        return file.startswith("tests/e2e") or "ray_session" in (config.rootpath / file).read_text()
+
+    class RayOnce(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if starts_ray(file) else file
+
+    return RayOnce(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

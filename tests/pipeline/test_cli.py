@@ -28,6 +28,7 @@ def elsewhere(tmp_path, monkeypatch):
     """Every command runs in an empty folder; what it leaves there is what it wrote."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("COLUMNS", raising=False)  # the width is that of files
     return tmp_path
 
 
