@@ -14,6 +14,7 @@ import numpy as np
 from envs.arm_control import ArmControl
 from envs.bindings import JointCoulomb
 from envs.bullet_flight import BulletFlight
+from envs.bullet_forces import Push
 from envs.bullet_loading import Handles, connect, load, p, park, time_step_s
 from envs.bullet_parameters import BulletParameters
 from envs.flight import FREE_JOINTS
@@ -21,7 +22,6 @@ from envs.scene import Effort, JointVelocity, Rotors
 from envs.task import State, Task
 from envs.world import WorldError
 
-Push = tuple[dict[int, int], int, dict[int, list[float]]]  # for each client body and force in N, world frame; the link
 _FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
 STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 
@@ -297,7 +297,7 @@ class BulletWorlds:
         return dict.fromkeys(self._clients, number), link
 
     def _pushed(self, name: str, forces: list[list[float]]) -> Push:
-        return *self._placed(name), dict(zip(self._clients, forces, strict=True))
+        return Push(*self._placed(name), dict(zip(self._clients, forces, strict=True)))
 
     def _reset_servo(self, rows: np.ndarray, positions: np.ndarray, parameters: np.ndarray) -> None:
         self._encoders[rows] = positions[:, self._servo_columns]
@@ -333,16 +333,18 @@ class BulletWorlds:
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         flat: list[float] = []
         around: list[float] = []
-        for i, (client, efforts) in enumerate(zip(self._clients, profile.tolist(), strict=True)):
+        add = flat.append
+        for client, bodies, efforts in zip(self._clients, self._bodies, profile.tolist(), strict=True):
             for effort in efforts:
                 set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
-                if pushes:
-                    _push(client, pushes)
+                for push in pushes:
+                    push.act(client)
                 advance(client)
-            for joint in read(body, joints, client):
-                flat += joint[:2]
-            if self._scene.bodies:
-                self._read_bodies(client, self._bodies[i], around)
+            for position, speed, _, _ in read(body, joints, client):
+                add(position)
+                add(speed)
+            if bodies:
+                self._read_bodies(client, bodies, around)
         return self._state(flat, around)
 
     def _by_velocities(self, profile: np.ndarray, pushes: list[Push], extra_s: np.ndarray | None) -> State:
@@ -359,15 +361,17 @@ class BulletWorlds:
                 targets = targets[:, self._targets]
             flat: list[float] = []
             around: list[float] = []
+            add = flat.append
             for client, bodies, target, limit in zip(
                 self._clients, self._bodies, targets.tolist(), self._limits, strict=True
             ):
                 set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
-                if pushes:
-                    _push(client, pushes)
+                for push in pushes:
+                    push.act(client)
                 advance(client)
-                for joint in read(body, joints, client):
-                    flat += joint[:2]
+                for position, speed, _, _ in read(body, joints, client):
+                    add(position)
+                    add(speed)
                 if bodies:
                     self._read_bodies(client, bodies, around)
             both = np.array(flat).reshape(self.n, len(joints), 2)
@@ -390,15 +394,3 @@ class BulletWorlds:
             return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
         around = np.array(bodies, np.float32).reshape(self.n, len(self._scene.bodies), 13)
         return State(both[:, :, 0], both[:, :, 1], around[:, :, :7], around[:, :, 7:])
-
-
-def _push(client: int, pushes: list[Push]) -> None:
-    """Let forces act at centres of mass through the next engine call."""
-    for bodies, link, forces in pushes:
-        body, force = bodies[client], forces[client]
-        if any(force):
-            if link < 0:
-                centre = p.getBasePositionAndOrientation(body, client)[0]
-            else:
-                centre = p.getLinkState(body, link, False, True, client)[0]
-            p.applyExternalForce(body, link, force, centre, p.WORLD_FRAME, client)
