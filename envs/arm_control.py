@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.servo import CartesianServo, CartesianVelocity
 
-GAIN_PER_S = 4.0  # of the error of a joint's position
+GAIN_PER_S = 10.0  # of the error of a joint's position; never more than what takes it all out in one step
 LEASH_RAD = 0.03  # how far a joint may fall behind and be made to catch up
 
 
@@ -20,7 +20,7 @@ class ArmControl:
     def __init__(self, spec: CartesianVelocity, n: int, period_s: float) -> None:
         fingers = len(spec.fingers)
         self._servo, self._period_s = CartesianServo(spec, n, period_s), period_s
-        self._follows = np.array([GAIN_PER_S] * (len(spec.joints) - fingers) + [0.0] * fingers)
+        self._follows = np.array([1.0] * (len(spec.joints) - fingers) + [0.0] * fingers)
         self._reference = np.zeros((n, len(spec.joints)))
         self.gain = np.ones(n)  # multiplies GAIN_PER_S
 
@@ -42,4 +42,4 @@ class ArmControl:
         behind = np.minimum(np.maximum(self._reference - q, -LEASH_RAD), LEASH_RAD)
         lasts_s = self._period_s if extra_s is None else (self._period_s + extra_s)[:, None]
         self._reference = q + behind + velocity * lasts_s
-        return velocity + behind * self._follows * self.gain[:, None]
+        return velocity + behind * self._follows * np.minimum(GAIN_PER_S * self.gain, 1 / self._period_s)[:, None]
