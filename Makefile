@@ -17,7 +17,7 @@ train: $(STAMP)
 	$(VENV)/bin/sim2real train $(ARGS)
 
 test: $(STAMP)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)
 	$(PY) -m ruff check .

@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "limits": {"slider": {"position": [-0.75, 0.75], "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}}
     },
 }
+SEED = ("--seed", "3")
 COMPARED = ("stage", "sim", "randomized", "real", "gap", "adr", "stages", "final", "losses", "done")
 
 
@@ -50,7 +51,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
 
 
-def run(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout)
 
 
@@ -87,7 +88,7 @@ def numbers(result: dict[str, Any]) -> str:
     return json.dumps({key: result[key] for key in COMPARED}, sort_keys=True)
 
 
-def kill_at_iteration(process: subprocess.Popen, folder: Path, iteration: int, timeout_s: float = 120) -> int:
+def kill_at_iteration(process: subprocess.Popen, folder: Path, iteration: int, timeout_s: float = 300) -> int:
     """SIGKILL the program once that result is written; returns the last iteration it had reached."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:

@@ -33,13 +33,18 @@ def episodes(folder) -> set[str]:
 
 
 @pytest.mark.slow
-def test_killed_workers_come_back_and_no_durable_episode_is_lost(tmp_path):
-    stages = [{**stage, "updates": 4000} for stage in CONFIG["stages"]]
-    changes = {"deterministic": False, "stages": stages, "rounds": {**CONFIG["rounds"], "final_episodes": 12}}
+def test_killed_workers_come_back_and_no_durable_episode_is_lost(tracking, tmp_path):
+    first, second = CONFIG["stages"]
+    changes = {
+        "deterministic": False,
+        "stages": [first, {**second, "updates": 3000}],
+        "rounds": {**CONFIG["rounds"], "final_episodes": 12},
+        "tracking": tracking,
+    }
     process = start("train", write_config(tmp_path, **changes))
     seen: set[str] = set()
     killed = []
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 300
     while len(killed) < len(VICTIMS) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
         started = bool(episodes(tmp_path)) if killed else (tmp_path / "runs").exists() and results_started(tmp_path)
@@ -49,7 +54,7 @@ def test_killed_workers_come_back_and_no_durable_episode_is_lost(tmp_path):
             os.kill(victim, signal.SIGKILL)
             killed.append(VICTIMS[len(killed)])
             time.sleep(0.5)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=300)
     assert killed == list(VICTIMS), output
     assert process.returncode == 0, output
     store = EpisodeStore(run_folder(tmp_path) / "robot" / "episodes")

@@ -70,6 +70,13 @@ def put_right(windows: Windows, joints: int) -> Gains:
     return Gains(eye, eye, np.zeros((*windows.valid.shape, 1, size + 2)))
 
 
+@pytest.fixture
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Motions are chosen among so few that choosing takes no half minute."""
+    for name, count in (("CANDIDATES", 4), ("MUTANTS", 2), ("ROBOTS", 1)):
+        monkeypatch.setattr(f"pipeline.identify.design.{name}", count)
+
+
 @pytest.fixture(scope="module")
 def found() -> TaskFit:
     return fit_task(TASK, recordings(3, 15.0), FitSettings(fixed={"arm.mass_kg": TRUE["arm.mass_kg"]}))
@@ -228,12 +235,12 @@ def test_a_posterior_is_read_as_it_was_written(found, tmp_path):
             identified.load(tmp_path / "other.yaml", TASK)
 
 
-def test_designed_motions_stay_inside_the_limits_and_tell_more():
+def test_designed_motions_stay_inside_the_limits_and_tell_more(few_candidates):
     sought = unknowns(TASK, {"arm.mass_kg": 0.7}, ())
     plans = design(TASK, LIMITS, sought, 2, 0.5)
     assert len(plans) == 2 and all(plan.amplitude.sum() <= LIMITS["pivot"].effort + 1e-9 for plan in plans)
     weak = replace(plans[0], amplitude=plans[0].amplitude * 0.1)
-    logs = record(TASK, LIMITS, np.tile(values(), (2, 1)), [plans[0], weak], 8.0, 0.5)
+    logs = record(TASK, LIMITS, np.tile(values(), (2, 1)), [plans[0], weak], 5.0, 0.5)
     strong, feeble = (fit_task(TASK, [log], FitSettings(fixed=sought.given, draws=10)).information for log in logs)
     assert score(strong[None]) > score(feeble[None]) + 2
 
@@ -246,7 +253,7 @@ def test_no_title_of_the_page_is_cut_off(found):
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, axis.get_title()
 
 
-def test_the_robot_is_moved_recorded_and_identified(tmp_path, monkeypatch, capsys):
+def test_the_robot_is_moved_recorded_and_identified(few_candidates, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["identify", "pendulum", "--robot", "pendulum", "--recordings", "2", "--seconds", "5"]
     assert cli.main([*command, "--fix", "action.gain=1.0", "--json"]) == 0

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from envs.tasks.cartpole import Cartpole
 from robot.drivers import dynamixel
@@ -16,9 +15,6 @@ from robot.session import RobotSession
 from robot.settings import RobotSettings
 from robot.twin.process import TwinProcess
 from tests.robot.policies import balancing_gains, linear_policy
-
-settings.register_profile("loaded machine", deadline=None)
-settings.load_profile("loaded machine")
 
 LIMITS = {"slider": {"position": (-0.75, 0.75), "velocity": 3.0, "effort": 10.0, "effort_rate": 2000.0}}
 
@@ -39,10 +35,17 @@ def balancer(task: Cartpole) -> ExportedPolicy:
     return ExportedPolicy(linear_policy(task, balancing_gains(task)))
 
 
-@pytest.fixture
-def lockstep() -> Iterator[TwinProcess]:
+@pytest.fixture(scope="module")
+def served() -> Iterator[TwinProcess]:
     with TwinProcess(mode="lockstep") as twin:
         yield twin
+
+
+@pytest.fixture
+def lockstep(served: TwinProcess) -> TwinProcess:
+    """One twin for the tests of a file, started anew if a test ended it."""
+    served.start()
+    return served
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from robot.latch import Latch, in_use
 from robot.open import open_session
 from robot.policy import ExportedPolicy
 from robot.settings import MODES
+from tests.robot.drivers import fakes
 from tests.robot.policies import balancing_gains, linear_policy
 
 
@@ -75,8 +76,10 @@ def test_a_robot_that_is_not_live_is_held_by_its_latch(tmp_path, task, make_sett
 
 
 def test_the_more_careful_mode_wins(tmp_path, task, make_settings):
+    fakes.fresh_cart()
     for setting in MODES:
-        session = open_session(make_settings(confirmation=setting), task, tmp_path / setting)
+        settings = make_settings(confirmation=setting, driver="gymnasium", driver_options=fakes.ENVIRONMENT)
+        session = open_session(settings, task, tmp_path / setting)
         for asked in MODES:
             assert MODES.index(session.mode(asked)) == min(MODES.index(asked), MODES.index(setting))
         session.close()

@@ -68,6 +68,7 @@ def test_a_recording_that_shows_nothing_is_refused():
 
 
 def test_routines_move_the_twin(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("robot.latency.RESAMPLES", 10)
     monkeypatch.chdir(tmp_path)
     command = ["identify", "cartpole", "--robot", "cartpole", "--json"]
     assert cli.main([*command, "--routine", "torque_pulse", "--routine", "step"]) == 0

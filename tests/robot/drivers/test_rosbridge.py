@@ -45,7 +45,7 @@ def test_the_same_policy_has_the_same_episodes_over_either_bus(tmp_path, task, m
     ):
         session = open_session(make_settings(driver=driver, driver_options=options), task, tmp_path / name)
         run = lambda world, s=session: s.run_episode(balancer, purpose="evaluation", seed=3, world=world)  # noqa: E731
-        flown[name] = [run(world) for world in range(4)]
+        flown[name] = [run(world) for world in (0, 2)]  # one that succeeds, one that fails
         session.close()
     for one, other in zip(flown["dynamixel"], flown["rosbridge"], strict=True):
         for column in one.columns:
