@@ -25,7 +25,6 @@ from benchmarks.common import child_environment, machine, machine_line, number, 
 from benchmarks.peers import vectorized
 from benchmarks.peers.bare_physics import Recording, play
 from envs.bullet import BulletWorlds
-from envs.effects.disturbance import Disturbance
 from envs.randomization.parameters import Ranges
 from envs.registry import make_task
 from envs.scene import STOCK
@@ -183,8 +182,9 @@ class _Clocks:
         servo = getattr(env.world, "_servo", None)
         if servo is not None:
             self._listen("inverse kinematics", servo, "velocities")
-        for effect, _ in env._effects:
-            self._listen("effects", effect, "force" if isinstance(effect, Disturbance) else "apply")
+        for method in ("delivered", "measured", "forces", "extra_s"):
+            self._listen("effects", env._effects, method)
+        self._listen("noise", env._noise, "advance")
 
     def each(self, bare_us: float, whole_us: float, steps: int) -> dict[str, float]:
         """µs for one step of one world, `steps` of them; what is in none of the parts is `rest`."""

@@ -107,7 +107,7 @@ class JointCoulomb:
 
 @dataclass(frozen=True)
 class ServoGain:
-    """The parameter multiplies the gain by which a Cartesian servo corrects its position error."""
+    """The parameter multiplies the gain by which an arm's joint controllers correct their position errors."""
 
 
 @dataclass(frozen=True)

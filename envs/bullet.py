@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from envs.arm_control import ArmControl
 from envs.bindings import JointCoulomb
 from envs.bullet_flight import BulletFlight
+from envs.bullet_forces import Push
 from envs.bullet_loading import Handles, connect, load, p, park, time_step_s
 from envs.bullet_parameters import BulletParameters
 from envs.flight import FREE_JOINTS
 from envs.scene import Effort, JointVelocity, Rotors
-from envs.servo import CartesianServo
 from envs.task import State, Task
 from envs.world import WorldError
 
-Push = tuple[dict[int, int], int, dict[int, list[float]]]  # for each client body and force in N, world frame; the link
 _FREE, _FIXED = (1, -1), (2, -3)  # PyBullet's own collision groups: what each is, and what it touches
 STEP_TOLERANCE_S = 1e-7  # a physics step that differs by less is the same one
 
@@ -106,8 +106,8 @@ class BulletWorlds:
 
         Scenes without such a servo have nothing to remember.
         """
-        if self._servo is not None:
-            self._servo.resume(rows, velocity[:, self._servo_columns], held[:, self._servo_columns])
+        if self._arm is not None:
+            self._arm.resume(rows, velocity[:, self._servo_columns], held[:, self._servo_columns])
 
     def step(
         self,
@@ -127,7 +127,7 @@ class BulletWorlds:
         pushes = [self._pushed(name, force.tolist()) for name, force in (forces or {}).items()]
         if self._scene.actuation == Effort():
             return self._by_efforts(profile, pushes)
-        return self._by_velocities(profile, pushes)
+        return self._by_velocities(profile, pushes, None if extra_s is None else extra_s / self.substeps)
 
     def branch(
         self, position: np.ndarray, velocity: np.ndarray, profile: np.ndarray, period_s: np.ndarray
@@ -184,8 +184,8 @@ class BulletWorlds:
                 self._parameters.payload.put(values, self._flight.loads)
         for i, client in enumerate(self._clients):
             self._parameters.read(client, values[i], self._applied[i], self._ballasted[i])
-        if self._parameters.gain_column is not None and self._servo is not None:
-            values[:, self._parameters.gain_column] = self._servo.gain
+        if self._parameters.gain_column is not None and self._arm is not None:
+            values[:, self._parameters.gain_column] = self._arm.gain
         if self._parameters.effort_column is not None:
             limits = np.array(self._limits) * self._scene.loading.engine_substeps
             values[:, self._parameters.effort_column] = (limits / self._max_effort).mean(axis=1)
@@ -241,7 +241,7 @@ class BulletWorlds:
         self._parameters = BulletParameters(self._clients[0], handles, scene, self._space)
         columns = self._parameters.variants
         self._choices = [(k, columns[body.name]) for k, body in enumerate(scene.bodies) if body.name in columns]
-        self._servo: CartesianServo | None = None
+        self._arm: ArmControl | None = None
         self._flight: BulletFlight | None = None
         self._actuated: list[int] = []
         drive = scene.actuation
@@ -271,7 +271,7 @@ class BulletWorlds:
         self._limits = [self._effort_limits(1.0)] * self.n
         self._encoders = np.zeros((self.n, len(names)))
         if not isinstance(drive, JointVelocity):
-            self._servo = CartesianServo(drive, self.n, 1.0 / scene.physics_hz * scene.loading.engine_substeps)
+            self._arm = ArmControl(drive, self.n, 1.0 / scene.physics_hz * scene.loading.engine_substeps)
 
     def _effort_limits(self, scale: float) -> list[float]:
         """For one physics step: PyBullet takes a motor's impulse over a whole engine call as its limit in each."""
@@ -297,17 +297,17 @@ class BulletWorlds:
         return dict.fromkeys(self._clients, number), link
 
     def _pushed(self, name: str, forces: list[list[float]]) -> Push:
-        return *self._placed(name), dict(zip(self._clients, forces, strict=True))
+        return Push(*self._placed(name), dict(zip(self._clients, forces, strict=True)))
 
     def _reset_servo(self, rows: np.ndarray, positions: np.ndarray, parameters: np.ndarray) -> None:
         self._encoders[rows] = positions[:, self._servo_columns]
         if self._parameters.effort_column is not None:
             for i, scale in zip(rows.tolist(), parameters[rows, self._parameters.effort_column].tolist(), strict=True):
                 self._limits[i] = self._effort_limits(scale)
-        if self._servo is not None:
+        if self._arm is not None:
             if self._parameters.gain_column is not None:
-                self._servo.gain[rows] = parameters[rows, self._parameters.gain_column]
-            self._servo.reset(rows, self._encoders[rows])
+                self._arm.gain[rows] = parameters[rows, self._parameters.gain_column]
+            self._arm.reset(rows, self._encoders[rows])
 
     def _reset_flight(self, flight: BulletFlight, rows: np.ndarray, state: State, parameters: np.ndarray) -> None:
         known, values = self._parameters, parameters[rows]
@@ -333,41 +333,45 @@ class BulletWorlds:
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         flat: list[float] = []
         around: list[float] = []
-        for i, (client, efforts) in enumerate(zip(self._clients, profile.tolist(), strict=True)):
+        add = flat.append
+        for client, bodies, efforts in zip(self._clients, self._bodies, profile.tolist(), strict=True):
             for effort in efforts:
                 set_motors(body, actuated, torque, forces=effort, physicsClientId=client)
-                if pushes:
-                    _push(client, pushes)
+                for push in pushes:
+                    push.act(client)
                 advance(client)
-            for joint in read(body, joints, client):
-                flat += joint[:2]
-            if self._scene.bodies:
-                self._read_bodies(client, self._bodies[i], around)
+            for position, speed, _, _ in read(body, joints, client):
+                add(position)
+                add(speed)
+            if bodies:
+                self._read_bodies(client, bodies, around)
         return self._state(flat, around)
 
-    def _by_velocities(self, profile: np.ndarray, pushes: list[Push]) -> State:
+    def _by_velocities(self, profile: np.ndarray, pushes: list[Push], extra_s: np.ndarray | None) -> State:
         body, joints, actuated, velocity = self._robot, self._joints, self._actuated, p.VELOCITY_CONTROL
         set_motors, advance, read = p.setJointMotorControlArray, p.stepSimulation, p.getJointStates
         both = np.zeros(0)
         for k in range(self.substeps):
             targets = profile[:, k]
-            if self._servo is not None:
-                targets = self._servo.velocities(targets, self._encoders)
+            if self._arm is not None:
+                targets = self._arm.targets(targets, self._encoders, extra_s)
             else:
                 targets = np.clip(targets, -self._max_velocity, self._max_velocity)
             if self._copies:
                 targets = targets[:, self._targets]
             flat: list[float] = []
             around: list[float] = []
+            add = flat.append
             for client, bodies, target, limit in zip(
                 self._clients, self._bodies, targets.tolist(), self._limits, strict=True
             ):
                 set_motors(body, actuated, velocity, targetVelocities=target, forces=limit, physicsClientId=client)
-                if pushes:
-                    _push(client, pushes)
+                for push in pushes:
+                    push.act(client)
                 advance(client)
-                for joint in read(body, joints, client):
-                    flat += joint[:2]
+                for position, speed, _, _ in read(body, joints, client):
+                    add(position)
+                    add(speed)
                 if bodies:
                     self._read_bodies(client, bodies, around)
             both = np.array(flat).reshape(self.n, len(joints), 2)
@@ -390,15 +394,3 @@ class BulletWorlds:
             return State(joint_position=both[:, :, 0], joint_velocity=both[:, :, 1])
         around = np.array(bodies, np.float32).reshape(self.n, len(self._scene.bodies), 13)
         return State(both[:, :, 0], both[:, :, 1], around[:, :, :7], around[:, :, 7:])
-
-
-def _push(client: int, pushes: list[Push]) -> None:
-    """Let forces act at centres of mass through the next engine call."""
-    for bodies, link, forces in pushes:
-        body, force = bodies[client], forces[client]
-        if any(force):
-            if link < 0:
-                centre = p.getBasePositionAndOrientation(body, client)[0]
-            else:
-                centre = p.getLinkState(body, link, False, True, client)[0]
-            p.applyExternalForce(body, link, force, centre, p.WORLD_FRAME, client)

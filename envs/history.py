@@ -14,8 +14,10 @@ class HistoryStack:
 
     def reset(self, mask: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """Fill the whole history of the worlds in `mask` (n,) with their rows of `frame` (n, size)."""
-        self.value = np.where(mask[:, None], np.tile(np.asarray(frame, np.float32), self._frames), self.value)
-        return self.value
+        value = self.value.copy()
+        value.reshape(len(value), self._frames, self._size)[mask] = frame[mask][:, None]
+        self.value = value
+        return value
 
     def push(self, frame: np.ndarray) -> np.ndarray:
         """Append `frame` (n, size), drop the oldest, and return (n, frames * size)."""

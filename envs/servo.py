@@ -8,8 +8,9 @@ import numpy as np
 
 from envs.kinematics import Chain, damped, pose_error
 
-LEASH_M = 0.05  # how far the reference may run ahead of a tip that is held back
 GAIN_PER_S = 4.0  # of the position and orientation error
+LEASH_M = 0.05  # a position error counts as no more
+WALL_PER_S = 5.0  # the tip nears the end of its workspace no faster than this times what is left
 GRIP_LEASH_M = 0.012  # likewise for a finger: what it is held back by is gripped, also when nothing more is commanded
 GRIP_GAIN_PER_S = 4.0  # of a finger's position error
 POSTURE_PER_S = 1.0  # pull of the redundant joint towards the posture at rest
@@ -20,9 +21,11 @@ DAMPING = 0.02
 class CartesianVelocity:
     """Commands are velocities of the tip along some axes of the base frame, m/s.
 
-    The other axes and the orientation are held where they were at reset. The reference that the tip follows
-    stays within the workspace [low, high] (m), whatever is commanded. Joints beyond those of the chain are fingers,
-    each with a column of the command: its velocity in m/s.
+    Along those axes nothing but the velocity counts (resolved-rate control: Whitney 1969, IEEE Trans. Man-Machine
+    Systems 10:47): a position loop here would be closed through the motors' latency, and overshoot. The other axes and
+    the orientation are held where they were at reset. The tip slows down towards the ends of the workspace [low, high]
+    (m), whatever is commanded. Joints beyond those of the chain are fingers, each with a column of the command: its
+    velocity in m/s.
     """
 
     chain: Chain
@@ -48,13 +51,12 @@ class CartesianServo:
     def __init__(self, spec: CartesianVelocity, n: int, period_s: float) -> None:
         self._spec, self._period_s, self._arm = spec, period_s, spec.chain.size
         self._axes = np.array(spec.axes)
-        self._low, self._high = np.array(spec.low), np.array(spec.high)
+        self._low, self._high = np.array(spec.low)[self._axes], np.array(spec.high)[self._axes]
         self._posture, self._limit = np.array(spec.posture), np.array(spec.max_velocity)
         self._change = np.array(spec.max_acceleration) * period_s
         self._velocity = np.zeros((n, len(spec.joints)))  # as last commanded
         self._reference = np.tile(np.eye(4), (n, 1, 1))
         self._grip = np.zeros((n, len(spec.fingers)))  # reference of the fingers, m
-        self.gain = np.ones(n)  # multiplies GAIN_PER_S
 
     def reset(self, rows: np.ndarray, q: np.ndarray) -> None:
         """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips and fingers, at rest."""
@@ -68,9 +70,7 @@ class CartesianServo:
         `velocity` (k, j) was commanded last; orientation and axes that are not commanded are those of joint positions
         `held` (k, j).
         """
-        frames = self._spec.chain.forward(held).copy()
-        frames[:, self._axes, 3] = self._reference[rows][:, self._axes, 3]
-        self._velocity[rows], self._reference[rows] = velocity, frames
+        self._velocity[rows], self._reference[rows] = velocity, self._spec.chain.forward(held)
 
     def velocities(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
         """(n, j) joint velocities, rad/s or m/s, for commands (n, axes and fingers) at joint positions (n, j)."""
@@ -84,17 +84,12 @@ class CartesianServo:
     def _tip(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
         arm = slice(self._arm)
         tip, jacobian = self._spec.chain.jacobian(q)
-        before = self._reference[:, :3, 3].copy()
-        wanted = before.copy()
-        wanted[:, self._axes] += command * self._period_s
-        where = tip[:, :3, 3]
-        np.minimum(np.maximum(wanted, where - LEASH_M), where + LEASH_M, out=wanted)
-        np.minimum(np.maximum(wanted, self._low), self._high, out=wanted)
-        self._reference[:, :3, 3] = wanted
         twist = pose_error(self._reference, tip)
-        twist[:, :3] += before - wanted  # where the reference was; its own motion comes on top
-        twist *= (GAIN_PER_S * self.gain)[:, None]
-        twist[:, :3] += (wanted - before) / self._period_s
+        np.minimum(np.maximum(twist[:, :3], -LEASH_M), LEASH_M, out=twist[:, :3])
+        twist *= GAIN_PER_S
+        where = tip[:, self._axes, 3]
+        slowest, fastest = (self._low - where) * WALL_PER_S, (self._high - where) * WALL_PER_S
+        twist[:, self._axes] = np.minimum(np.maximum(command, slowest), fastest)
         rest = (self._posture - q) * POSTURE_PER_S
         twist -= (jacobian @ rest[:, :, None])[:, :, 0]
         velocity = damped(jacobian, twist, DAMPING)

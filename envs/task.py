@@ -163,4 +163,4 @@ class Task(ABC):
 
     def frame(self, state: State, last_action: np.ndarray) -> np.ndarray:
         """(n, frame_size) scaled float32 frame, ready for the history stack."""
-        return (self.features(state, last_action) * self.frame_scale).astype(np.float32)
+        return (self.features(state, last_action) * self.frame_scale).astype(np.float32, copy=False)

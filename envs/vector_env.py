@@ -10,11 +10,10 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from envs.effects.base import Effect
-from envs.effects.timing import PeriodJitter
+from envs.effects.task_effects import TaskEffects
 from envs.history import HistoryStack
-from envs.randomization.keyed import KeyedRandom
-from envs.randomization.noise import BLOCK_STEPS, NoiseAhead
+from envs.randomization.keyed import KeyedRandom, Stream
+from envs.randomization.noise import NoiseAhead
 from envs.randomization.parameters import RangeError, Ranges
 from envs.randomization.samplers import Sampler, UniformSampler
 from envs.task import State, Task
@@ -54,15 +53,19 @@ class TaskVectorEnv(VectorEnv):
         first_world: int = 0,
         world: World | None = None,
         groups: Sequence[str] = ("policy",),
+        streams: tuple[Stream, ...] = (),
     ) -> None:
-        """Without `ranges` and `sampler` all worlds are nominal. `world` None makes BulletWorlds."""
+        """Without `ranges` and `sampler` all worlds are nominal. `world` None makes BulletWorlds.
+
+        `streams` are those of standard normals that `normals` is asked for.
+        """
         self.closed = True  # until there is something to close
         if n < 1:
             raise ValueError(f"n: {n} is not a number of worlds; accepted is 1 or more")
         if not groups or not set(groups) <= set(GROUPS) or len(set(groups)) < len(groups):
             raise ValueError(f"groups: {list(groups)} cannot be had; accepted is one or more of {list(GROUPS)}")
         self.task, self.num_envs = task, n
-        self._groups = tuple(groups)
+        self._groups, self._streams = tuple(groups), streams
         self._seed(seed)
         self.set_randomization(ranges, dr_strength)
         if sampler is not None:
@@ -74,7 +77,7 @@ class TaskVectorEnv(VectorEnv):
         self.closed = False
         if self.world.n != n:
             raise WorldError(f"world: it has {self.world.n} worlds; accepted is a world of n = {n}")
-        self._bind_effects()
+        self._effects = TaskEffects(task, n, self.world.substeps, self._noise)
 
     # ---- what is randomized
 
@@ -124,6 +127,10 @@ class TaskVectorEnv(VectorEnv):
         """(n, d) parameter values of the current episode, in the order of the task's parameters."""
         return self._parameters.copy()
 
+    def normals(self, stream: Stream) -> np.ndarray:
+        """(n, size) standard normals, of the step that comes now, of one of the `streams`."""
+        return self._noise[stream]
+
     # ---- Gymnasium
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -141,30 +148,23 @@ class TaskVectorEnv(VectorEnv):
         elif not self._fresh:
             self._episodes += 1
         self._fresh, self._running = False, True
-        self._slot = BLOCK_STEPS
         self._begin(np.ones(self.num_envs, bool))
         return self._observe(), {"parameters": self._parameters.copy()}
 
     def step(self, actions: np.ndarray):
         """Advance every world by one control period under `actions` (n, action_size) in [-1, 1]."""
-        task = self.task
+        task, effects = self.task, self._effects
         action = self._checked(actions)
-        if self._slot == BLOCK_STEPS:
-            self._draw_ahead()
-        slot = self._slot
-        self._slot += 1
 
         command = task.command(action)
         profile = np.repeat(command[:, None].astype(np.float64), self.world.substeps, axis=1)
-        for effect, noise in self._command_effects:
-            profile = effect.apply(profile, noise[slot] if noise is not None else None)
-        extra_s = None if self._jitter is None else self._jitter.extra_s(slot, self._values)
-        moved = self.world.step(profile, extra_s, self._forces(slot) if self._disturbances else None)
-        self._true = measured = replace(moved, goal=self._true.goal) if task.goal_size else moved
-        for effect, noise in self._sensor_effects:
-            measured = effect.apply(measured, noise[slot] if noise is not None else None)
-
+        profile = effects.delivered(profile)
+        moved = self.world.step(profile, effects.extra_s(), effects.forces(self._true))
+        self._true = replace(moved, goal=self._true.goal) if task.goal_size else moved
         self._steps += 1
+        self._noise.advance(self._random, self._worlds, self._episodes, self._steps)
+        measured = effects.measured(self._true)
+
         reward = task.reward(measured, action)
         self._returns += reward
         if not np.isfinite(reward).all():
@@ -208,7 +208,7 @@ class TaskVectorEnv(VectorEnv):
         self._state_scale = task.true_state_scale()
         shapes = ((len(task.joints),),) * 2 + ((len(task.bodies), 7), (len(task.bodies), 6), (task.goal_size,))
         self._true = State(*(np.zeros((n, *shape), np.float32) for shape in shapes))
-        self._slot = BLOCK_STEPS
+        self._noise = NoiseAhead()
         self._fresh, self._running = True, False
 
     def _make_spaces(self) -> None:
@@ -225,26 +225,6 @@ class TaskVectorEnv(VectorEnv):
         self.single_action_space = Box(-1.0, 1.0, (task.action_size,), np.float32)
         self.action_space = Box(-1.0, 1.0, (n, task.action_size), np.float32)
 
-    def _bind_effects(self) -> None:
-        task, n, width = self.task, self.num_envs, len(self.task.actuated)
-
-        def noise(effect: Effect, first_step: int) -> NoiseAhead | None:
-            stream = f"noise:{effect.parameters[0]}"
-            return NoiseAhead(stream, n, effect.noise_columns, first_step) if effect.noisy else None
-
-        commands, sensors = task.command_effects, task.sensor_effects
-        for effect in commands:
-            effect.bind(n, width, self.world.substeps, task.control_period_s)
-        for effect in sensors:
-            effect.bind(n, len(task.joints), len(task.bodies), task.control_period_s)
-        self._command_effects = [(effect, noise(effect, 0)) for effect in commands]
-        self._sensor_effects = [(effect, noise(effect, 1)) for effect in sensors]
-        self._disturbances = [(effect, noise(effect, 0)) for effect in task.disturbances]
-        for effect, _ in self._disturbances:
-            effect.bind(n, task.control_period_s)
-        self._jitter = PeriodJitter(task.period_jitter, n, task.control_period_s) if task.period_jitter else None
-        self._effects = [*self._command_effects, *self._sensor_effects, *self._disturbances]
-
     def _checked(self, actions: np.ndarray) -> np.ndarray:
         if not self._running:
             raise WorldError("step: the worlds have no current episode; call reset() first")
@@ -255,26 +235,9 @@ class TaskVectorEnv(VectorEnv):
             raise ValueError("actions: some are not finite; accepted are numbers in [-1, 1]")
         return np.minimum(np.maximum(action, -1.0), 1.0)
 
-    def _draw_ahead(self) -> None:
-        self._slot = 0
-        for effect, noise in self._effects:
-            if noise is not None and effect.active:
-                noise.refill(self._random, self._worlds, self._episodes, self._steps)
-        if self._jitter is not None and self._jitter.active(self._values):
-            self._jitter.noise.refill(self._random, self._worlds, self._episodes, self._steps)
-
-    def _forces(self, slot: int) -> dict[str, np.ndarray] | None:
-        """(n, 3) N on each body that is disturbed now."""
-        forces: dict[str, np.ndarray] = {}
-        for effect, noise in self._disturbances:
-            if effect.active:
-                force = effect.force(self._true, noise[slot] if noise is not None else None)
-                forces[effect.body] = forces[effect.body] + force if effect.body in forces else force
-        return forces or None
-
     def _begin(self, mask: np.ndarray) -> None:
         """Start the current episode of the worlds in `mask`."""
-        task, rows = self.task, np.flatnonzero(mask)
+        task, rows = self.task, mask.nonzero()[0]
         world, episode = self._worlds[rows], self._episodes[rows]
         self._steps[rows] = 0
         self._returns[rows] = 0.0
@@ -286,20 +249,10 @@ class TaskVectorEnv(VectorEnv):
         self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
-        for effect, noise in (*self._command_effects, *self._disturbances):
-            effect.reset(mask, self._values)
-            if noise is not None and effect.active:
-                noise.restart(self._random, world, episode, rows, self._slot)
-        if self._jitter is not None:
-            self._jitter.noise.restart(self._random, world, episode, rows, self._slot)
-        measured = start
-        for effect, noise in self._sensor_effects:
-            effect.reset(mask, self._values)
-            first = None
-            if noise is not None and effect.active:
-                first = noise.restart(self._random, world, episode, rows, self._slot)[0]
-            measured = effect.apply(measured, first, rows)
-
+        self._effects.begin(mask, self._parameters, self._values)
+        streams = self._effects.streams + self._streams
+        self._noise.begin(self._random, streams, self._worlds, self._episodes, self._steps, rows)
+        measured = self._effects.measured(start, rows)
         frame = np.empty((self.num_envs, task.frame_size), np.float32)
         frame[rows] = task.frame(measured, np.zeros((len(rows), task.action_size), np.float32))
         self._history.reset(mask, frame)

@@ -114,7 +114,7 @@ class Sim2Real(SAC):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """One bundle for the learner, one for each runner and evaluator. The robot is outside every trial's group."""
+        """One bundle each for learner, runners, evaluators and fits. The robot is outside every trial's group."""
         experiment = trial_experiment(config)
         sim, evaluation = experiment.sim, experiment.evaluation
         bundles = [{"CPU": experiment.learner.cpus}]
@@ -136,6 +136,7 @@ class Sim2Real(SAC):
             fragment_steps=e.sim.fragment_steps,
             seed=e.seed,
             num_cpus=e.sim.runner_cpus,
+            first_bundle=1,  # as in `default_resource_request`
         )
         self.evaluations = EvaluationService(
             e.task,
@@ -143,8 +144,9 @@ class Sim2Real(SAC):
             evaluation_seed(e.seed),
             0 if e.deterministic else e.evaluation.evaluators,
             e.evaluation.cpus,
+            first_bundle=1 + e.sim.runners,
         )
-        self.fits = FitService(e.task, remote=not e.deterministic)
+        self.fits = FitService(e.task, not e.deterministic, bundle=1 + e.sim.runners + e.evaluation.evaluators)
         self.robot = RobotLink(self.config.robot_actor, self.config.namespace, client=self._run_name())
         Algorithm.setup(self, config)  # DQN.setup, in between, wants a module in an environment runner
         self.campaign = Campaign(e, self.task, self.evaluations, self.fits, self.robot, self._run_name())

@@ -26,9 +26,11 @@ class EvaluationService:
     request that died with its evaluator is asked again.
     """
 
-    def __init__(self, task_name: str, worlds: int, seed: int, evaluators: int, num_cpus: float) -> None:
+    def __init__(
+        self, task_name: str, worlds: int, seed: int, evaluators: int, num_cpus: float, first_bundle: int = 0
+    ) -> None:
         build = lambda index: (task_name, worlds, seed)  # noqa: E731
-        self._pool = ActorPool(Evaluator, build, evaluators, num_cpus, in_flight=1)
+        self._pool = ActorPool(Evaluator, build, evaluators, num_cpus, in_flight=1, first_bundle=first_bundle)
         self._queue: deque[Request] = deque()
         self._done: list[tuple[str, Evaluation]] = []
         self.paused = False  # nothing new begins: a robot moves in real time on this machine

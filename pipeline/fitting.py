@@ -25,8 +25,8 @@ class FitService:
     died with its process is begun again.
     """
 
-    def __init__(self, task_name: str, remote: bool) -> None:
-        self._task_name, self._remote = task_name, remote
+    def __init__(self, task_name: str, remote: bool, bundle: int = 0) -> None:
+        self._task_name, self._remote, self._bundle = task_name, remote, bundle
         self._pool: ActorPool | None = None
         self._waiting: Job | None = None
         self._answer: Answer | None = None
@@ -66,7 +66,8 @@ class FitService:
     def _go_on(self) -> None:
         if self._waiting is not None and not self.paused:
             if self._pool is None:
-                self._pool = ActorPool(Fitter, lambda _: (self._task_name, True), 1, FIT_CPUS, in_flight=1)
+                build = lambda _: (self._task_name, True)  # noqa: E731
+                self._pool = ActorPool(Fitter, build, 1, FIT_CPUS, in_flight=1, first_bundle=self._bundle)
             if self._pool.submit(self._waiting.method, *self._waiting.arguments, tag=self._waiting):
                 self._waiting = None
         if self._pool is None:

@@ -60,7 +60,7 @@ class NumpyPolicy:
         """
         mean, log_std = self.distribution(obs)
         if noise is not None:
-            mean += np.exp(log_std) * noise.astype(np.float32)
+            mean += np.exp(log_std) * noise.astype(np.float32, copy=False)
         return np.tanh(mean)
 
     def distribution(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +76,7 @@ class NumpyPolicy:
                 np.maximum(buffer, 0.0, out=buffer)
             values = buffer
         mean = values[:, : self.action_size].copy()
-        return mean, np.clip(values[:, self.action_size :], LOG_STD_MIN, LOG_STD_MAX)
+        return mean, np.minimum(np.maximum(values[:, self.action_size :], LOG_STD_MIN), LOG_STD_MAX)
 
 
 def _find(state: Mapping[str, Any]) -> dict[str, Any]:

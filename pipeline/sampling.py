@@ -20,12 +20,20 @@ class SimSampler:
     """
 
     def __init__(
-        self, task_name: str, *, runners: int, worlds: int, fragment_steps: int, seed: int, num_cpus: float
+        self,
+        task_name: str,
+        *,
+        runners: int,
+        worlds: int,
+        fragment_steps: int,
+        seed: int,
+        num_cpus: float,
+        first_bundle: int = 0,
     ) -> None:
         self._worlds, self._fragment_steps = worlds, fragment_steps
         self._episodes = [np.zeros(worlds, np.int64) for _ in range(max(1, runners))]
         build = lambda i: (task_name, worlds, seed, i * worlds, self._episodes[i])  # noqa: E731
-        self.pool = ActorPool(SimRunner, build, runners, num_cpus)
+        self.pool = ActorPool(SimRunner, build, runners, num_cpus, first_bundle=first_bundle)
         self.env_steps = 0
         self.paused = False  # no new requests: a robot moves in real time on this machine
         self.ranges_version = -1  # of the newest data that arrived

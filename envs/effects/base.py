@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -31,14 +30,17 @@ class Effect:
         """Begin an episode in the worlds of `mask` (n,), with their entries of `values[name]` (n,)."""
         for k, name in enumerate(self.parameters):
             np.copyto(self.values[:, k], values[name], where=mask)
-        absent = (self.values == self.identity).all(axis=1)
-        self.active = not absent.all()
-        self._absent = absent if absent.any() else None
+        here = self.values != self._identity
+        present = here[:, 0] if len(self.parameters) == 1 else here.any(axis=1)
+        count = int(np.count_nonzero(present))
+        self.active = count > 0
+        self._absent = ~present if count < len(present) else None
         if self.active:
             self._prepare(mask)
 
     def _bind_worlds(self, n: int) -> None:
-        self.values = np.tile(np.asarray(self.identity, np.float64), (n, 1))
+        self._identity = np.asarray(self.identity, np.float64)
+        self.values = np.tile(self._identity, (n, 1))
         self._absent: np.ndarray | None = np.ones(n, bool)
 
     def _prepare(self, mask: np.ndarray) -> None:
@@ -91,7 +93,7 @@ class SensorEffect(Effect, ABC):
             absent = self._absent[rows]
             position[absent] = state.joint_position[absent]
             velocity[absent] = state.joint_velocity[absent]
-        return replace(state, joint_position=position, joint_velocity=velocity)
+        return State(position, velocity, state.body_pose, state.body_twist, state.goal)
 
     @abstractmethod
     def _transform(

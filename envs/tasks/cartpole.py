@@ -115,7 +115,7 @@ class Cartpole(Task):
         return State(joint_position=spread[:, :2], joint_velocity=spread[:, 2:])
 
     def command(self, action: np.ndarray) -> np.ndarray:
-        return np.clip(action, -1.0, 1.0) * MAX_FORCE_N
+        return np.minimum(np.maximum(action, -1.0), 1.0) * MAX_FORCE_N
 
     def action(self, command: np.ndarray) -> np.ndarray:
         return command / MAX_FORCE_N
@@ -134,7 +134,7 @@ class Cartpole(Task):
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
         x, angle = state.joint_position[:, 0], state.joint_position[:, 1]
-        return (1.0 - x**2 - angle**2 - 0.05 * np.clip(action[:, 0], -1, 1) ** 2).astype(np.float32)
+        return (1.0 - x**2 - angle**2 - 0.05 * np.minimum(action[:, 0] ** 2, 1.0)).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:
         x, angle = state.joint_position[:, 0], state.joint_position[:, 1]

@@ -169,7 +169,7 @@ class Push(Task):
         return replace(start, body_pose=pose)
 
     def command(self, action: np.ndarray) -> np.ndarray:
-        return np.clip(action, -1.0, 1.0) * MAX_SPEED_M_S
+        return np.minimum(np.maximum(action, -1.0), 1.0) * MAX_SPEED_M_S
 
     def action(self, command: np.ndarray) -> np.ndarray:
         return command / MAX_SPEED_M_S
@@ -197,7 +197,7 @@ class Push(Task):
         to_behind = behind - self._chain.position(state.joint_position)[:, :2]
         near = 1.0 - np.tanh(5.0 * np.sqrt(np.square(to_behind).sum(axis=1)))
         near[distance < SUCCESS_M / 2] = 1.0
-        effort = np.square(np.clip(action, -1, 1)).sum(axis=1)
+        effort = np.minimum(np.square(action), 1.0).sum(axis=1)
         return (0.75 * (1.0 - np.tanh(6.0 * distance)) + 0.25 * near - 0.01 * effort).astype(np.float32)
 
     def failed(self, state: State) -> np.ndarray:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 RETRY_AFTER_S = 1.0
 MAX_DEATHS_IN_A_ROW = 5
@@ -43,12 +45,22 @@ class ActorPool:
     `build` is called again after a death, so that it can start the replacement where its predecessor had come to.
     Requests that died with a worker are found in `take_lost`. Raises RuntimeError when a worker dies again and again
     without answering once.
+
+    Inside a placement group worker i lives in bundle `first_bundle` + i. Left to choose, Ray may put a small worker
+    into the bundle that is meant for a larger one, which then never starts.
     """
 
     def __init__(
-        self, cls: type, build: Callable[[int], tuple], size: int, num_cpus: float, in_flight: int = 2
+        self,
+        cls: type,
+        build: Callable[[int], tuple],
+        size: int,
+        num_cpus: float,
+        in_flight: int = 2,
+        first_bundle: int = 0,
     ) -> None:
         self._cls, self._build, self._num_cpus, self._in_flight = cls, build, num_cpus, in_flight
+        self._first_bundle = first_bundle
         self._lost: list[Any] = []
         self.deaths = 0
         self.local = cls(*build(0)) if size == 0 else None
@@ -116,6 +128,10 @@ class ActorPool:
 
     def _spawn(self, index: int) -> Any:
         actor = ray.remote(num_cpus=self._num_cpus, max_restarts=0)(self._cls)
+        group = get_current_placement_group()
+        if group is not None:
+            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=self._first_bundle + index)
+            actor = actor.options(scheduling_strategy=place)
         return actor.remote(*self._build(index))
 
     def _replace(self, worker: _Worker, error: Exception) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from envs.randomization.keyed import KeyedRandom
-from envs.randomization.noise import BLOCK_STEPS, NoiseAhead
 from envs.randomization.parameters import ParameterSpace, Ranges
 from envs.registry import make_task
 from envs.vector_env import TaskVectorEnv
@@ -64,10 +63,17 @@ class SimRunner:
 
     def __init__(self, task: str, n: int, seed: int, first_world: int = 0, episodes: np.ndarray | None = None) -> None:
         self._task = make_task(task)
-        self._env = TaskVectorEnv(self._task, n, seed=seed, first_world=first_world, groups=("policy", "privileged"))
+        self._explore = "explore", self._task.action_size
+        self._env = TaskVectorEnv(
+            self._task,
+            n,
+            seed=seed,
+            first_world=first_world,
+            groups=("policy", "privileged"),
+            streams=(self._explore,),
+        )
         self._random = KeyedRandom(seed)
         self._worlds = first_world + np.arange(n)
-        self._explore, self._slot = NoiseAhead("explore", n, self._task.action_size, 0), BLOCK_STEPS
         self._policy: NumpyPolicy | None = None
         self._policy_version = -1
         self._randomization: Randomization | None = None
@@ -141,16 +147,4 @@ class SimRunner:
         if self._policy is None:
             draw = self._random.uniform("warmup", self._worlds, env.episodes, size, env.steps)
             return (2.0 * draw - 1.0).astype(np.float32)
-        return self._policy.act(policy_obs, self._noise())
-
-    def _noise(self) -> np.ndarray:
-        """(n, action_size) standard normals of the step that comes now."""
-        env, ahead = self._env, self._explore
-        fresh = np.flatnonzero(env.steps == 0)
-        if self._slot == BLOCK_STEPS or len(fresh) == env.num_envs:
-            self._slot = 0
-            ahead.refill(self._random, self._worlds, env.episodes, env.steps)
-        elif len(fresh):
-            ahead.restart(self._random, self._worlds[fresh], env.episodes[fresh], fresh, self._slot)
-        self._slot += 1
-        return ahead[self._slot - 1].astype(np.float32)
+        return self._policy.act(policy_obs, env.normals(self._explore))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import stats
 
 from envs.scene import Rotors
 from envs.task import Task
@@ -253,7 +254,8 @@ def _regressed(
     """(W, T, m, F) slopes of a linear regression over pairs of worlds on opposite sides of x: roughness averages out.
 
     What is left of it looks like information about parameters that do nothing. As much as the regression's own
-    residuals explain is taken off, direction by direction (as errors in variables are corrected for; Fuller 1987).
+    residuals explain, nineteen times in twenty, is taken off, direction by direction (as errors in variables are
+    corrected for; Fuller 1987). Rows of a window go together, so that windows are what is counted.
     """
     low, high = problem.sought.bounds
     half = random.normal(0.0, CLOUD_SD, (CLOUD * len(x) // 2, len(x)))
@@ -261,7 +263,8 @@ def _regressed(
     found = problem.predict(around, shift).reshape(len(around), -1)
     change, moved = ((part[: len(half)] - part[len(half) :]) / 2 for part in (found, around))
     slope, *_ = np.linalg.lstsq(moved, change, rcond=None)
-    chance = np.square(change - moved @ slope).sum(0) / max(len(half) - len(x), 1)
+    spare, windows = max(len(half) - len(x), 1), len(base)
+    chance = np.square(change - moved @ slope).sum(0) / spare * stats.f.ppf(0.95, windows, windows * spare)
     residual = problem.error(base) / problem.scale
     share = ((1 + np.square(residual / OUTLIER)) ** -0.5 / np.square(problem.scale)).ravel()
     whole = (slope * share) @ slope.T

@@ -19,6 +19,8 @@ ARM = len(panda.JOINTS)
 FINGERS = slice(ARM, ARM + 2)
 HAND = ("panda_link7", *(f"panda_{side}finger" for side in ("left", "right")))  # the hand is fused into the link
 DRIVE_KG = 0.3  # the spindle's inertia, as seen from each finger
+FASTEST_M_S = 0.15  # of a finger: where the motor's own voltage leaves nothing to drive it with
+BACK_DRIVEN_N_S_M = 1000.0  # damping of each finger while it moves against its motor: the spindle hardly lets it
 SELF_LOCKING_N, SELF_LOCKING_N_S_M = 200.0, 1e6  # friction and damping of each finger while the motors are off
 LEASH_M = 0.006  # how far the fingers' reference may run ahead of fingers that are held back
 KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER}
@@ -27,7 +29,9 @@ KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYL
 class LiftModel(PandaModel):
     """The arm with fingers that one motor drives, a table, and one of several objects, drawn anew for each episode.
 
-    The gripper's spindle is self-locking: what is held when the motors go off stays held, and does not fall.
+    The gripper's spindle is self-locking: what is held when the motors go off stays held, and does not fall. Its motor
+    has less force the faster it turns, none at FASTEST_M_S, and brakes beyond, and what pushes at a finger has to drive
+    the spindle backwards: fingers that lose an object, or are struck, do not snap.
     """
 
     locked = ()
@@ -58,6 +62,8 @@ class LiftModel(PandaModel):
             touch(spec, geom.name, "object", hidden.object_friction)
             touch(spec, geom.name, "table", hidden.object_friction)
         touch(spec, "object", "table", hidden.table_friction)
+        one, two = panda.FINGERS
+        spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, name1=two, name2=one, data=[0.0, 1.0, *[0.0] * 10])
 
     def _give_shape(self, number: int) -> None:
         shape, geom = OBJECTS[number], self._spec.geom("object")
@@ -128,7 +134,10 @@ class LiftModel(PandaModel):
         reference = self._reference[ARM] + followed * STEP_S
         self._reference[ARM] = min(max(reference, q - LEASH_M), q + LEASH_M)
         force = hidden.grip_stiffness_n_m * (self._reference[ARM] - q) + hidden.grip_damping_n_s_m * (followed - speed)
-        self._data.qfrc_applied[FINGERS] = min(max(force, -hidden.grip_force_n), hidden.grip_force_n)
+        most, turning = hidden.grip_force_n, speed / FASTEST_M_S
+        force = min(max(force, -most * (1.0 + turning)), most * (1.0 - turning))
+        self._data.qfrc_applied[FINGERS] = force
+        self._model.dof_damping[FINGERS] = BACK_DRIVEN_N_S_M if force * speed < 0 else 0.0
 
     def _stepped(self) -> None:
         self._camera.watch(self.time_s, self.truth)

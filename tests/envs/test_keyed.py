@@ -70,23 +70,31 @@ def test_normals_are_standard_normal():
     assert np.abs(np.corrcoef(values.T) - np.eye(5)).max() < 0.06
 
 
+def test_streams_side_by_side_are_those_drawn_alone():
+    random, steps = KeyedRandom(5), np.arange(7)[:, None]
+    whole = random.normals((("a", 2), ("b", 1), ("c", 3)), WORLDS, EPISODES, steps)
+    for stream, size, first in (("a", 2, 0), ("b", 1, 2), ("c", 3, 3)):
+        alone = random.normal(stream, WORLDS, EPISODES, size, steps)
+        assert np.array_equal(whole[..., first : first + size], alone)
+
+
 def test_noise_drawn_ahead_equals_noise_drawn_step_by_step():
-    """Worlds restart at different times, and blocks wrap; each still sees its own (episode, step) stream."""
-    random, n, width = KeyedRandom(5), 3, 2
+    """Worlds restart at different times, blocks wrap, and streams come and go; each world still sees its own draws."""
+    random, n = KeyedRandom(5), 3
     worlds, episodes, steps = np.arange(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
-    noise = NoiseAhead("s", n, width, first_step=1)
-    slot = BLOCK_STEPS
-    restarts = {10: [0], 11: [0, 2], 63: [1], 64: [2], 127: [0], 128: [1]}
-    for t in range(150):
-        if slot == BLOCK_STEPS:
-            noise.refill(random, worlds, episodes, steps)
-            slot = 0
-        assert np.array_equal(noise[slot], random.normal("s", worlds, episodes, width, steps + 1))
-        slot += 1
-        steps += 1
+    noise = NoiseAhead()
+    a, b = ("a", 2), ("b", 3)
+    restarts = {0: [0, 1, 2], 10: [0], 11: [0, 2], 63: [1], 64: [2], 90: [0, 1, 2], 127: [0], 128: [1]}
+    wanted = {0: (a,), 11: (a, b), 64: (b,), 90: (), 127: (b, a)}
+    streams: tuple = ()
+    for t in range(150 + BLOCK_STEPS):
         if t in restarts:
             rows = np.array(restarts[t])
             episodes[rows] += 1
             steps[rows] = 0
-            first = noise.restart(random, worlds[rows], episodes[rows], rows, slot)
-            assert np.array_equal(first[0], random.normal("s", worlds[rows], episodes[rows], width, 0))
+            streams = wanted.get(t, streams)
+            noise.begin(random, streams, worlds, episodes, steps, rows)
+        for stream in streams:
+            assert np.array_equal(noise[stream], random.normal(stream[0], worlds, episodes, stream[1], steps))
+        steps += 1
+        noise.advance(random, worlds, episodes, steps)

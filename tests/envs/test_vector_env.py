@@ -308,3 +308,16 @@ def test_bad_use_gives_a_sentence(make):
         make(2, world=PlaybackWorld([]))
     with pytest.raises(RangeError, match="dr_strength: 2"):
         make(2, ranges=DEFAULT, dr_strength=2.0)
+
+
+def test_streams_of_the_caller_are_keyed_like_everything_else(make):
+    """Whatever else is drawn beside them, and at each step by each world's own episode and step."""
+    stream, worlds, ended = ("mine", 2), 5 + np.arange(3), 0
+    for ranges in (None, WIDE):
+        env = make(3, seed=4, first_world=5, ranges=ranges, streams=(stream,))
+        env.reset()
+        for t in range(100):
+            expected = KeyedRandom(4).normal("mine", worlds, env.episodes, 2, env.steps)
+            assert np.array_equal(env.normals(stream), expected)
+            ended += bool(env.step(actions_of(env, t))[4])
+    assert ended > 6

@@ -1,10 +1,14 @@
 """Worker actors: nothing is lost in silence, and a worker that died is replaced where it had come to."""
 
 import os
+import re
 import signal
 import time
 
 import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipeline.actors.pool import ActorPool
 
@@ -78,3 +82,26 @@ def test_an_error_in_a_worker_is_raised_here(ray_session):
     with pytest.raises(ArithmeticError, match="wrong on purpose"):
         collect(pool, 1)
     pool.close()
+
+
+def test_in_a_placement_group_every_worker_has_its_own_bundle(ray_session):
+    """Else a small worker may take half of what is meant for a large one, which then never starts."""
+    group = placement_group([{"CPU": 0.1}, {"CPU": 0.2}, {"CPU": 0.1}, {"CPU": 0.1}])
+    place = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=True)
+
+    @ray.remote(num_cpus=0.1, scheduling_strategy=place)
+    def bundles() -> list[int]:
+        pools = (
+            ActorPool(Counter, lambda index: (0,), 2, 0.1, first_bundle=2),
+            ActorPool(Counter, lambda index: (0,), 1, 0.2, first_bundle=1),
+        )
+        look = lambda _: list(ray._private.worker.global_worker.core_worker.resource_ids())  # noqa: E731
+        found = [ray.get(w.handle.__ray_call__.remote(look)) for pool in pools for w in pool._workers]
+        for pool in pools:
+            pool.close()
+        return [int(next(m[1] for key in one if (m := re.match(r"CPU_group_(\d+)_", key)))) for one in found]
+
+    try:
+        assert ray.get(bundles.remote(), timeout=60) == [2, 3, 1]
+    finally:
+        remove_placement_group(group)

@@ -83,6 +83,22 @@ def test_what_is_gripped_comes_along_and_is_not_let_go_of_at_a_stop():
     assert close_and_raise(slippery) < before + 0.02
 
 
+@pytest.mark.parametrize("shove_n", [[0.0, 40.0, 0.0], [0.0, -80.0, 0.0], [40.0, 20.0, 0.0], [0.0, 0.0, -30.0]])
+def test_fingers_that_are_shoved_or_lose_their_object_stay_within_their_speed(shove_n):
+    """A reality that exceeds its own limits would stop the robot for what no policy did."""
+    model, fastest = around_object(), 0.0
+    close_and_raise(model)
+    thing = model._model.body("object").id
+    for step in range(400):
+        model._data.xfrc_applied[thing, :3] = shove_n if step < 200 else [0.0] * 3
+        if step % 100 == 0:
+            model.push(*STILL_ARM, -0.05)
+        model.advance(1)
+        fastest = max(fastest, float(np.abs(model._data.qvel[7:9]).max()))
+    limit = load_experiment("lift").robot.limits[panda.FINGERS[0]]
+    assert fastest < limit.velocity
+
+
 def test_the_technician_brings_another_object_for_each_episode_and_held_out_ones_if_told():
     def seen(objects: str) -> set[int]:
         model, numbers = LiftModel(LiftHidden.model_validate({"objects": objects})), set()
