@@ -179,9 +179,9 @@ class _Clocks:
         self._listen("reward", task, "reward")
         self._listen("resets", env, "_begin")
         self._listen("observation", env, "_observe")
-        servo = getattr(env.world, "_servo", None)
-        if servo is not None:
-            self._listen("inverse kinematics", servo, "velocities")
+        arm = getattr(env.world, "_arm", None)
+        if arm is not None:
+            self._listen("inverse kinematics", arm, "targets")
         for method in ("delivered", "measured", "forces", "extra_s"):
             self._listen("effects", env._effects, method)
         self._listen("noise", env._noise, "advance")

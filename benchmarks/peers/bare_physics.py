@@ -24,9 +24,9 @@ class Recording:
     last: State | None = None
 
     def attach(self, worlds: BulletWorlds) -> None:
-        reset, step, servo = worlds.reset, worlds.step, worlds._servo
+        reset, step, arm = worlds.reset, worlds.step, worlds._arm
         stretch = worlds._stretch
-        velocities = servo.velocities if servo is not None else None
+        targets = arm.targets if arm is not None else None
         flight: Any = worlds._flight
         flown, wrench = (flight.step, flight.forces.wrench) if flight is not None else (None, None)
 
@@ -42,7 +42,7 @@ class Recording:
             stretch(extra_s)
 
         def recorded_step(profile, extra_s=None, forces=None):
-            if servo is None and flight is None:
+            if arm is None and flight is None:
                 self.events.append(("efforts", profile.tolist()))
             self.last = step(profile, extra_s, forces)
             return self.last
@@ -62,23 +62,23 @@ class Recording:
                 return force, torque
 
             flight.step, flight.forces.wrench = recorded_flight, recorded_wrench
-        if servo is not None and velocities is not None:
+        if arm is not None and targets is not None:
 
-            def recorded_velocities(command, q):
-                found = velocities(command, q)
+            def recorded_targets(command, q, extra_s):
+                found = targets(command, q, extra_s)
                 self.events.append(("velocities", found[:, worlds._targets].tolist()))
                 return found
 
-            servo.velocities = recorded_velocities
-        self._undo = (worlds, reset, step, stretch, servo, velocities, flight, flown, wrench)
+            arm.targets = recorded_targets
+        self._undo = (worlds, reset, step, stretch, arm, targets, flight, flown, wrench)
 
     def detach(self) -> None:
-        worlds, reset, step, stretch, servo, velocities, flight, flown, wrench = self._undo
+        worlds, reset, step, stretch, arm, targets, flight, flown, wrench = self._undo
         if flight is not None:
             flight.step, flight.forces.wrench = flown, wrench
         worlds.reset, worlds.step, worlds._stretch = reset, step, stretch
-        if servo is not None and velocities is not None:
-            servo.velocities = velocities
+        if arm is not None and targets is not None:
+            arm.targets = targets
 
 
 def play(worlds: BulletWorlds, events: list[tuple[str, Any]]) -> list[list[float]]:
