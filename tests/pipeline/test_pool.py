@@ -96,7 +96,7 @@ def test_in_a_placement_group_every_worker_has_its_own_bundle(ray_session):
             ActorPool(Counter, lambda index: (0,), 2, 0.1, first_bundle=2),
             ActorPool(Counter, lambda index: (0,), 1, 0.2, first_bundle=1),
         )
-        look = lambda _: list(worker.global_worker.core_worker.resource_ids())  # noqa: E731
+        look = lambda _: list(getattr(worker.global_worker, "core_worker").resource_ids())  # noqa: B009, E731
         found = [ray.get(w.handle.__ray_call__.remote(look)) for pool in pools for w in pool._workers]
         for pool in pools:
             pool.close()
