@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +22,22 @@ settings.register_profile("loaded machine", deadline=None)
 settings.load_profile("loaded machine")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deadlines are met or missed in real time: `make test` runs such files when nothing else runs."""
+
+    @cache
+    def in_real_time(file: Path) -> bool:
+        return re.search("real_?time|watchdog", file.read_text()) is not None
+
+    for item in items:
+        if in_real_time(item.path) or "realtime" in item.nodeid:
+            item.add_marker("alone")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`make test` runs two files at a time, but those that start Ray one after the other: each fills both cores."""
+    """Of two files at a time, no two start Ray: each of those fills both cores."""
     from xdist.scheduler import LoadFileScheduling
 
     @cache
