@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,13 +13,9 @@ from envs.task import Task
 from pipeline.identify.kalman import Gains, Linear, Noise, sliding_spread, update
 from pipeline.identify.motors import Motors
 from pipeline.identify.recording import Windows
-from robot.interface import RobotError
+from pipeline.identify.workers import Workers
 from robot.logs import Log
 
-ENDED = (
-    "identify: one of its processes ended before its work was done; accepted is enough memory, and in a script of your "
-    "own that the work begins under 'if __name__ == \"__main__\":'"
-)
 TURNING_SD, ROOT_3 = 3.0, 3**0.5  # a joint slower than so many sds of its velocity may be turning round
 
 
@@ -146,12 +138,6 @@ def offsets(task: Task, values: np.ndarray) -> np.ndarray:
     return out
 
 
-@dataclass(frozen=True)
-class _Job:
-    method: str
-    arguments: tuple[Any, ...]
-
-
 class Crew:
     """A Filter for each process, with its share of the windows; results come back in the order of the windows."""
 
@@ -160,97 +146,24 @@ class Crew:
         edges = np.linspace(0, len(windows), processes + 1).astype(int)
         self._shares = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         parts = [windows.pick(np.arange(len(windows))[share]) for share in self._shares]
-        self._others = hire(len(parts) - 1, _serve)
-        self._own = Filter(task, logs, parts[0], candidates)
-        for (_, pipe), part in zip(self._others, parts[1:], strict=True):
-            send(pipe, (task, list(logs), part, candidates))  # as arguments they would hang if the process had died
+        self._workers = Workers(Filter, [(task, list(logs), part, candidates) for part in parts])
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._own.close()
-        dismiss(self._others)
+        self._workers.close()
 
     def innovations(self, values: np.ndarray, gains: Gains, every: int = 1) -> np.ndarray:
         """As `Filter.innovations`."""
         ends = np.cumsum([len(range(share.start, share.stop, every)) for share in self._shares])[:-1]
         split = [np.split(column, ends) for column in (gains.gain, gains.whiten, gains.spread)]
-        jobs = [_Job("innovations", (values, Gains(*part), every)) for part in zip(*split, strict=True)]
-        return np.concatenate(self._all(jobs), axis=1)
+        each = [(values, Gains(*part), every) for part in zip(*split, strict=True)]
+        return np.concatenate(self._workers.call("innovations", each), axis=1)
 
     def linearise(self, values: np.ndarray, noise: Noise, every: int = 1) -> Linear:
         """As `Filter.linearise`."""
-        parts: list[Linear] = self._all([_Job("linearise", (values, noise, every))] * len(self._shares))
+        parts: list[Linear] = self._workers.call("linearise", [(values, noise, every)] * len(self._shares))
         columns = ("transition", "push", "innovation", "gain", "valid")
         whole = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
         return Linear(*whole, sliding=parts[0].sliding)
-
-    def _all(self, jobs: list[_Job]) -> list[Any]:
-        for (_, pipe), job in zip(self._others, jobs[1:], strict=True):
-            send(pipe, job)
-        answers = [getattr(self._own, jobs[0].method)(*jobs[0].arguments)]
-        for _, pipe in self._others:
-            answers.append(receive(pipe))
-        return answers
-
-
-def hire(count: int, serve: Callable[[Connection], None]) -> list[tuple[Any, Connection]]:
-    """So many other processes that run `serve` with their end of a pipe; each with ours."""
-    others: list[tuple[Any, Connection]] = []
-    context = multiprocessing.get_context("spawn")  # a forked PyBullet would share its parent's worlds
-    for _ in range(count):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs,), daemon=True)
-        process.start()
-        theirs.close()
-        others.append((process, ours))
-    return others
-
-
-def dismiss(others: list[tuple[Any, Connection]]) -> None:
-    """Close the pipes, which ends the processes, and end those that do not hear it."""
-    for process, pipe in others:
-        pipe.close()
-        process.join(5.0)
-        if process.is_alive():
-            process.terminate()
-
-
-def send(pipe: Connection, what: object) -> None:
-    """To another process of a fit; raises RobotError if it ended."""
-    try:
-        pipe.send(what)
-    except ConnectionError as error:
-        raise RobotError(ENDED) from error
-
-
-def receive(pipe: Connection) -> Any:
-    """The answer of another process of a fit; raises what it raised, or RobotError if it ended."""
-    try:
-        answer = pipe.recv()
-    except (EOFError, ConnectionError) as error:
-        raise RobotError(ENDED) from error
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
-
-
-def _serve(pipe: Connection) -> None:
-    """The other processes: one answer for each job, until the pipe is closed."""
-    try:
-        own = Filter(*pipe.recv())
-    except EOFError:  # who asked is gone
-        return
-    try:
-        while True:
-            job = pipe.recv()
-            try:
-                answer = getattr(own, job.method)(*job.arguments)
-            except Exception as error:  # it belongs to whoever asked
-                answer = error
-            pipe.send(answer)
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        pass
-    finally:
-        own.close()

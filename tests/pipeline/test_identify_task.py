@@ -160,7 +160,7 @@ def test_several_processes_find_what_one_does():
             answers.append((linear.transition, crew.innovations(around, gains(linear, noise), every=2)))
     assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
     with pytest.raises(RobotError, match="ended before its work was done"), Crew(TASK, logs, windows, 2, 2) as crew:
-        crew._others[0][0].kill()
+        crew._workers._others[0][0].kill()
         crew.linearise(around[0], noise)
 
 
