@@ -18,8 +18,8 @@ train: $(STAMP)
 
 # Two files at a time, then what keeps to real time by itself; 5 is pytest's word for no tests.
 test: $(STAMP)
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || [ $$? -eq 5 ]
-	$(PY) -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --real-time without $(ARGS) || [ $$? -eq 5 ]
+	$(PY) -m pytest --real-time only $(ARGS) || [ $$? -eq 5 ]
 
 check: $(STAMP)
 	$(PY) -m ruff check .

@@ -61,7 +61,7 @@ class CartesianServo:
     def reset(self, rows: np.ndarray, q: np.ndarray) -> None:
         """Hold the worlds `rows` (k,) where joint positions `q` (k, j) put their tips and fingers, at rest."""
         self._velocity[rows] = 0.0
-        self._reference[rows] = self._spec.chain.forward(q[:, : self._arm] if self._spec.fingers else q)
+        self._reference[rows] = self._spec.chain.forward(q[:, : self._arm])
         self._grip[rows] = q[:, self._arm :]
 
     def resume(self, rows: np.ndarray, velocity: np.ndarray, held: np.ndarray) -> None:
@@ -70,7 +70,7 @@ class CartesianServo:
         `velocity` (k, j) was commanded last; orientation and axes that are not commanded are those of joint positions
         `held` (k, j).
         """
-        self._velocity[rows], self._reference[rows] = velocity, self._spec.chain.forward(held)
+        self._velocity[rows], self._reference[rows] = velocity, self._spec.chain.forward(held[:, : self._arm])
 
     def velocities(self, command: np.ndarray, q: np.ndarray) -> np.ndarray:
         """(n, j) joint velocities, rad/s or m/s, for commands (n, axes and fingers) at joint positions (n, j)."""

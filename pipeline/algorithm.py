@@ -37,7 +37,7 @@ from pipeline.learner import FlatSACLearner
 from pipeline.module import AsymmetricSACModule
 from pipeline.replay import ColumnReplay, MixedReplay
 from pipeline.robot_link import RobotLink
-from pipeline.run import FIT_CPUS, FOUND_FILE, POLICY_FILE
+from pipeline.run import FOUND_FILE, POLICY_FILE, bundles, first_bundle
 from pipeline.sampling import SimSampler
 from pipeline.spaces_only import SpacesOnly
 from pipeline.telling import tell
@@ -115,13 +115,8 @@ class Sim2Real(SAC):
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
         """One bundle each for learner, runners, evaluators and fits. The robot is outside every trial's group."""
-        experiment = trial_experiment(config)
-        sim, evaluation = experiment.sim, experiment.evaluation
-        bundles = [{"CPU": experiment.learner.cpus}]
-        bundles += [{"CPU": sim.runner_cpus}] * sim.runners
-        bundles += [{"CPU": evaluation.cpus}] * evaluation.evaluators
-        bundles += [{"CPU": FIT_CPUS}] * experiment.identifies
-        return PlacementGroupFactory(bundles)
+        every = bundles(trial_experiment(config)).values()
+        return PlacementGroupFactory([{"CPU": cpus} for kind in every for cpus in kind])
 
     # -- building -------------------------------------------------------------------------------------------------
 
@@ -136,7 +131,7 @@ class Sim2Real(SAC):
             fragment_steps=e.sim.fragment_steps,
             seed=e.seed,
             num_cpus=e.sim.runner_cpus,
-            first_bundle=1,  # as in `default_resource_request`
+            first_bundle=first_bundle(e, "runners"),
         )
         self.evaluations = EvaluationService(
             e.task,
@@ -144,9 +139,9 @@ class Sim2Real(SAC):
             evaluation_seed(e.seed),
             0 if e.deterministic else e.evaluation.evaluators,
             e.evaluation.cpus,
-            first_bundle=1 + e.sim.runners,
+            first_bundle=first_bundle(e, "evaluators"),
         )
-        self.fits = FitService(e.task, not e.deterministic, bundle=1 + e.sim.runners + e.evaluation.evaluators)
+        self.fits = FitService(e.task, not e.deterministic, bundle=first_bundle(e, "fits"))
         self.robot = RobotLink(self.config.robot_actor, self.config.namespace, client=self._run_name())
         Algorithm.setup(self, config)  # DQN.setup, in between, wants a module in an environment runner
         self.campaign = Campaign(e, self.task, self.evaluations, self.fits, self.robot, self._run_name())

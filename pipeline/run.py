@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -294,12 +295,26 @@ def _ray(experiment: Experiment) -> Iterator[None]:
         ray.shutdown()
 
 
+def bundles(experiment: Experiment) -> dict[str, list[float]]:
+    """CPUs that a trial reserves for each of its processes, in the order of its placement group."""
+    e = experiment
+    return {
+        "learner": [e.learner.cpus],
+        "runners": [e.sim.runner_cpus] * e.sim.runners,
+        "evaluators": [e.evaluation.cpus] * e.evaluation.evaluators,
+        "fits": [FIT_CPUS] * e.identifies,
+    }
+
+
+def first_bundle(experiment: Experiment, kind: str) -> int:
+    """The number, in the placement group, of the first of these bundles."""
+    every = bundles(experiment)
+    return sum(len(every[other]) for other in list(every)[: list(every).index(kind)])
+
+
 def _cpus(experiment: Experiment) -> int:
     """What one trial reserves, so that a laptop with fewer cores still runs it, slower."""
-    e = experiment
-    total = e.learner.cpus + e.sim.runners * e.sim.runner_cpus + e.evaluation.evaluators * e.evaluation.cpus
-    total += FIT_CPUS * e.identifies
-    return int(-(-total // 1))
+    return math.ceil(sum(map(sum, bundles(experiment).values())))
 
 
 @contextmanager

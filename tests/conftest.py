@@ -22,17 +22,28 @@ settings.register_profile("loaded machine", deadline=None)
 settings.load_profile("loaded machine")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deadlines are met or missed in real time: `make test` runs such files when nothing else runs."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "files that keep to real time, which nothing else should run beside: with the others, without, or only they"
+    parser.addoption("--real-time", choices=("with", "without", "only"), default="with", help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What was asked by --real-time."""
+    asked = config.getoption("--real-time")
+    if asked == "with":
+        return
 
     @cache
     def in_real_time(file: Path) -> bool:
         return re.search("real_?time|watchdog", file.read_text()) is not None
 
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
-        if in_real_time(item.path) or "realtime" in item.nodeid:
-            item.add_marker("alone")
+        alone = in_real_time(item.path) or "realtime" in item.nodeid
+        (kept if alone == (asked == "only") else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.hookimpl(optionalhook=True)

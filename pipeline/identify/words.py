@@ -40,7 +40,7 @@ _ADVICE: tuple[tuple[type, str], ...] = (
     (Wind, "fast flight in calm air"),
     (bindings.LinkMassScale, "motors' torques, which tell it: velocities hardly do"),
     (bindings.JointDampingScale, "motors' torques, which tell it: velocities hardly do"),
-    (bindings.ServoGain, "sudden stops and reversals of the tip"),
+    (bindings.ServoGain, "loads on the arm that change while it moves"),
     (bindings.BodyMass, "the body on a scale, and --fix it: a push shows it little"),
     (bindings.BodyContact, "quick pushes that let the body slide on by itself"),
     (bindings.BodyDamping, "slides at different speeds"),
