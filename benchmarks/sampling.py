@@ -136,9 +136,10 @@ def _compare(options: Any) -> dict[str, Any]:
         runner.sample(weights, version, randomization, steps)  # records; the timed ones are without the recorder
         recording.detach()
         runner.restart_episodes(np.full(n, episode - 100))
-        clocks.running = True
+        with clocks:  # a fragment of its own, because reading clocks takes time as well
+            clocks.whole_s += _timed(lambda: runner.sample(weights, version, randomization, steps))[0]
+        runner.restart_episodes(np.full(n, episode - 100))
         ours, ours_wall = _timed(lambda: runner.sample(weights, version, randomization, steps))
-        clocks.running = False
         bare, bare_wall = _timed(lambda events=recording.events: play(worlds, events))
         spent += ours + bare
         pairs.append((ours, bare))
@@ -161,54 +162,59 @@ def _compare(options: Any) -> dict[str, Any]:
         "reset_us": _reset_us(runner, task),
         "mb_per_world": memory_mb / n,
         "build_s": built_s,
-        "where_us": clocks.each(bare / (steps * n) * 1e6, ours / (steps * n) * 1e6, (len(pairs) + 1) * steps * n),
+        "where_us": clocks.each(bare / (steps * n) * 1e6, (len(pairs) + 1) * steps * n),
     }
     runner.close()
     return result
 
 
 class _Clocks:
-    """Processor time inside the parts of a runner's step."""
+    """Processor time inside the parts of a runner's step, of what it samples in a `with` block."""
 
     def __init__(self, runner: SimRunner) -> None:
-        self.running = False
-        self.seconds: dict[str, float] = {}
+        self.whole_s = 0.0
+        self._seconds: dict[str, float] = {}
+        self._inside = False
         env, task = runner._env, runner._task
-        self._listen("policy", runner, "_act")
-        self._listen("features", task, "frame")
-        self._listen("reward", task, "reward")
-        self._listen("resets", env, "_begin")
-        self._listen("observation", env, "_observe")
+        self._parts: list[tuple[str, Any, str]] = [
+            ("policy", runner, "_act"),
+            ("features", task, "frame"),
+            ("reward", task, "reward"),
+            ("resets", env, "_begin"),
+            ("observation", env, "_observe"),
+            *(("effects", env._effects, method) for method in ("delivered", "measured", "forces", "extra_s")),
+            ("noise", env._noise, "advance"),
+        ]
         arm = getattr(env.world, "_arm", None)
         if arm is not None:
-            self._listen("inverse kinematics", arm, "targets")
-        for method in ("delivered", "measured", "forces", "extra_s"):
-            self._listen("effects", env._effects, method)
-        self._listen("noise", env._noise, "advance")
+            self._parts.append(("inverse kinematics", arm, "targets"))
 
-    def each(self, bare_us: float, whole_us: float, steps: int) -> dict[str, float]:
+    def __enter__(self) -> None:
+        for name, owner, method in self._parts:
+            setattr(owner, method, self._timed(name, getattr(owner, method)))
+
+    def __exit__(self, *_: object) -> None:
+        for _name, owner, method in self._parts:
+            delattr(owner, method)
+
+    def each(self, bare_us: float, steps: int) -> dict[str, float]:
         """µs for one step of one world, `steps` of them; what is in none of the parts is `rest`."""
-        parts = {name: seconds / steps * 1e6 for name, seconds in self.seconds.items()}
-        return {"bare physics": bare_us, **parts, "rest": whole_us - bare_us - sum(parts.values())}
+        parts = {name: seconds / steps * 1e6 for name, seconds in self._seconds.items()}
+        return {"bare physics": bare_us, **parts, "rest": self.whole_s / steps * 1e6 - bare_us - sum(parts.values())}
 
-    def _listen(self, name: str, owner: Any, method: str) -> None:
-        inner = getattr(owner, method)
-        self.seconds.setdefault(name, 0.0)
-
+    def _timed(self, name: str, inner: Any) -> Any:
         def timed(*args: Any) -> Any:
-            if not self.running or self._inside:
+            if self._inside:
                 return inner(*args)
             self._inside = True
             began = time.process_time()
             try:
                 return inner(*args)
             finally:
-                self.seconds[name] += time.process_time() - began
+                self._seconds[name] = self._seconds.get(name, 0.0) + time.process_time() - began
                 self._inside = False
 
-        setattr(owner, method, timed)
-
-    _inside = False
+        return timed
 
 
 def _reset_us(runner: SimRunner, task: Any) -> float:

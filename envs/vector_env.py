@@ -202,7 +202,6 @@ class TaskVectorEnv(VectorEnv):
         self._returns = np.zeros(n, np.float64)
         self._held = np.zeros(n, np.int64)  # steps for which the task has been holding
         self._parameters = np.tile(task.parameters.nominal, (n, 1))
-        self._values = {name: self._parameters[:, i] for i, name in enumerate(task.parameters.names)}
         self._known = np.ones((n, 1 + len(task.parameters)), np.float32)  # privileged columns of the episode
         self._history = HistoryStack(n, task.history, task.frame_size)
         self._state_scale = task.true_state_scale()
@@ -249,7 +248,7 @@ class TaskVectorEnv(VectorEnv):
         self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
-        self._effects.begin(mask, self._parameters, self._values)
+        self._effects.begin(mask, rows, self._parameters)
         streams = self._effects.streams + self._streams
         self._noise.begin(self._random, streams, self._worlds, self._episodes, self._steps, rows)
         measured = self._effects.measured(start, rows)

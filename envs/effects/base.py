@@ -30,9 +30,11 @@ class Effect:
         """Begin an episode in the worlds of `mask` (n,), with their entries of `values[name]` (n,)."""
         for k, name in enumerate(self.parameters):
             np.copyto(self.values[:, k], values[name], where=mask)
-        here = self.values != self._identity
-        present = here[:, 0] if len(self.parameters) == 1 else here.any(axis=1)
-        count = int(np.count_nonzero(present))
+        present = (self.values != self._identity).any(axis=1)
+        self.begin(mask, present, int(np.count_nonzero(present)))
+
+    def begin(self, mask: np.ndarray, present: np.ndarray, count: int) -> None:
+        """The same, once `values` are there; `present` (n,) says which worlds, `count`, are away from the identity."""
         self.active = count > 0
         self._absent = ~present if count < len(present) else None
         if self.active:

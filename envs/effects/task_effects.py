@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from envs.effects.base import CommandEffect, Effect, SensorEffect
@@ -36,23 +34,36 @@ class TaskEffects:
         self._all: list[Effect] = [*self._commands, *self._sensors, *self._disturbances]
         if self._jitter is not None:
             self._all.append(self._jitter)
+        self._streams: dict[Effect, Stream] = {
+            effect: (f"noise:{effect.parameters[0]}", effect.noise_columns) for effect in self._all if effect.noisy
+        }
         self._columns = [task.parameters.index(name) for effect in self._all for name in effect.parameters]
+        self._share_values(n)
+
+    def _share_values(self, n: int) -> None:
+        """One array for the values of all effects, so that beginning an episode compares them at once."""
         self._identity = np.array([value for effect in self._all for value in effect.identity])
-        self._first = np.cumsum([0] + [len(effect.parameters) for effect in self._all])[:-1]  # of these, by effect
+        self._values = np.tile(self._identity, (n, 1))
+        ends = np.cumsum([0] + [len(effect.parameters) for effect in self._all])
+        self._first = ends[:-1]
+        for effect, start, end in zip(self._all, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            effect.values = self._values[:, start:end]
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """What the effects that are at work now draw."""
-        return tuple(_stream(effect) for effect in self._all if effect.active and effect.noisy)
+        return tuple(stream for effect, stream in self._streams.items() if effect.active)
 
-    def begin(self, mask: np.ndarray, parameters: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Begin an episode in the worlds of `mask` (n,); `parameters` (n, d) are in `values` by name as well."""
+    def begin(self, mask: np.ndarray, rows: np.ndarray, parameters: np.ndarray) -> None:
+        """Begin an episode in the worlds `rows`, those of `mask` (n,), with their rows of `parameters` (n, d)."""
         if not self._all:
             return
-        away = (parameters[mask][:, self._columns] != self._identity).any(axis=0)
-        for effect, wanted in zip(self._all, np.logical_or.reduceat(away, self._first).tolist(), strict=True):
-            if wanted or effect.active:
-                effect.reset(mask, values)
+        self._values[rows] = parameters[rows[:, None], self._columns]
+        present = np.logical_or.reduceat(self._values != self._identity, self._first, axis=1)
+        counts = present.sum(axis=0).tolist()
+        for k, (effect, count) in enumerate(zip(self._all, counts, strict=True)):
+            if count or effect.active:
+                effect.begin(mask, present[:, k], count)
 
     def delivered(self, profile: np.ndarray) -> np.ndarray:
         """What of the commanded profile (n, substeps, u) reaches the motors."""
@@ -73,7 +84,7 @@ class TaskEffects:
         """(n,) by how much the control period that comes now is too long; None if all periods are nominal."""
         if self._jitter is None or not self._jitter.active:
             return None
-        return self._jitter.extra_s(self._noise[_stream(self._jitter)])
+        return self._jitter.extra_s(self._noise[self._streams[self._jitter]])
 
     def forces(self, true: State) -> dict[str, np.ndarray] | None:
         """(n, 3) N on each body that is disturbed now."""
@@ -85,8 +96,4 @@ class TaskEffects:
         return forces or None
 
     def _drawn(self, effect: Effect) -> np.ndarray | None:
-        return self._noise[_stream(effect)] if effect.noisy else None
-
-
-def _stream(effect: Effect) -> Stream:
-    return f"noise:{effect.parameters[0]}", effect.noise_columns
+        return self._noise[self._streams[effect]] if effect.noisy else None
