@@ -42,6 +42,7 @@ LINKS = tuple(f"panda_link{i}" for i in range(1, 8))
 FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
 GRIPPER = FINGERS[0]  # the other finger is geared to it
 STROKE = (0.0, 0.04)  # m of each finger, closed and open
+FINGER_SLACK_M = 0.005  # by which their limits on the robot lie beyond the stroke
 GRIPPER_EFFORT_N, GRIPPER_VELOCITY_M_S, GRIPPER_ACCELERATION_M_S2 = 20.0, 0.2, 2.0  # of each finger
 TIP = "panda_grasptarget"  # between the fingertips, which reach 7 mm further
 BASE = (0.0, 0.0, 0.75)  # on a pedestal as high as the nominal table
@@ -167,7 +168,9 @@ def gripping_servo(low: tuple[float, float, float], high: tuple[float, float, fl
         max_effort=(*MAX_EFFORT, GRIPPER_EFFORT_N),
         max_velocity=(*MAX_VELOCITY, GRIPPER_VELOCITY_M_S),
         max_acceleration=(*MAX_ACCELERATION, GRIPPER_ACCELERATION_M_S2),
+        wall_per_s=3.0,
         stroke=STROKE,
+        finger_ends=(STROKE[0] - FINGER_SLACK_M, STROKE[1] + FINGER_SLACK_M),
     )
 
 

@@ -10,7 +10,7 @@ from envs.kinematics import Chain, damped, pose_error
 
 GAIN_PER_S = 4.0  # of the position and orientation error
 LEASH_M = 0.05  # a position error counts as no more
-WALL_PER_S = 5.0  # the tip nears the end of its workspace no faster than this times what is left
+FINGER_WALL_PER_S = 2.5  # a finger nears the end of its way no faster than this times what is left
 GRIP_LEASH_M = 0.012  # likewise for a finger: what it is held back by is gripped, also when nothing more is commanded
 GRIP_GAIN_PER_S = 4.0  # of a finger's position error
 POSTURE_PER_S = 1.0  # pull of the redundant joint towards the posture at rest
@@ -25,7 +25,10 @@ class CartesianVelocity:
     Systems 10:47): a position loop here would be closed through the motors' latency, and overshoot. The other axes and
     the orientation are held where they were at reset. The tip slows down towards the ends of the workspace [low, high]
     (m), whatever is commanded. Joints beyond those of the chain are fingers, each with a column of the command: its
-    velocity in m/s.
+    velocity in m/s. They slow down as well.
+
+    A safety filter that looks ahead slows a robot down before its borders, and all joints of an arm with the one that
+    is near: simulation lacks it, so the servo of both had better be slower where a border is close behind its ends.
     """
 
     chain: Chain
@@ -37,7 +40,9 @@ class CartesianVelocity:
     max_effort: tuple[float, ...]  # N m, N
     max_velocity: tuple[float, ...]  # rad/s, m/s
     max_acceleration: tuple[float, ...]  # rad/s^2, m/s^2
+    wall_per_s: float = 5.0  # the tip nears the ends of its workspace no faster than this times what is left
     stroke: tuple[float, float] = (0.0, 0.0)  # m, what the references of fingers stay within
+    finger_ends: tuple[float, float] = (-1.0, 1.0)  # m, before which they slow down: a little beyond the stroke
 
     @property
     def fingers(self) -> tuple[str, ...]:
@@ -52,6 +57,7 @@ class CartesianServo:
         self._spec, self._period_s, self._arm = spec, period_s, spec.chain.size
         self._axes = np.array(spec.axes)
         self._low, self._high = np.array(spec.low)[self._axes], np.array(spec.high)[self._axes]
+        self._wall_per_s = spec.wall_per_s
         self._posture, self._limit = np.array(spec.posture), np.array(spec.max_velocity)
         self._change = np.array(spec.max_acceleration) * period_s
         self._velocity = np.zeros((n, len(spec.joints)))  # as last commanded
@@ -88,7 +94,7 @@ class CartesianServo:
         np.minimum(np.maximum(twist[:, :3], -LEASH_M), LEASH_M, out=twist[:, :3])
         twist *= GAIN_PER_S
         where = tip[:, self._axes, 3]
-        slowest, fastest = (self._low - where) * WALL_PER_S, (self._high - where) * WALL_PER_S
+        slowest, fastest = (self._low - where) * self._wall_per_s, (self._high - where) * self._wall_per_s
         twist[:, self._axes] = np.minimum(np.maximum(command, slowest), fastest)
         rest = (self._posture - q) * POSTURE_PER_S
         twist -= (jacobian @ rest[:, :, None])[:, :, 0]
@@ -107,6 +113,7 @@ class CartesianServo:
         wanted = np.minimum(np.maximum(wanted, q - GRIP_LEASH_M), q + GRIP_LEASH_M)
         self._grip = np.minimum(np.maximum(wanted, self._spec.stroke[0]), self._spec.stroke[1])
         velocity = GRIP_GAIN_PER_S * (before - q) + (self._grip - before) / self._period_s
-        velocity = np.minimum(np.maximum(velocity, -limit), limit)
+        closing, opening = ((end - q) * FINGER_WALL_PER_S for end in self._spec.finger_ends)
+        velocity = np.minimum(np.maximum(velocity, np.maximum(closing, -limit)), np.minimum(opening, limit))
         last = self._velocity[:, self._arm :]
         return np.minimum(np.maximum(velocity, last - change), last + change)
