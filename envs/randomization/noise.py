@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.randomization.keyed import KeyedRandom, Stream
 
-BLOCK_STEPS = 64  # a draw costs about as much for one step as for this many
+BLOCK_STEPS = 32  # a draw costs about as much for one step as for some; a reset draws all of them
 
 
 class NoiseAhead:
