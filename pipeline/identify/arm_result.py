@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.identify.arm_fit import ArmFit, encoder_parameter
 from pipeline.identify.arm_torques import OWN
 from pipeline.identify.identified import FORMAT
+from pipeline.identify.layout import entry, matrix, rounded, sources
 
 UNITS = {"armature_kg_m2": "kg m^2", "viscous_nm_s": "N m s/rad", "coulomb_nm": "N m", "offset_nm": "N m"}
 OPEN = 0.5  # of the prior's sd: a wider posterior was not told by the data
@@ -30,7 +31,7 @@ def to_dict(fit: ArmFit) -> dict[str, Any]:
     values: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(fit.free):
         v = fit.value[k]
-        values[name] = entry(v, min(low[k], v), max(high[k], v), space[columns[k]].unit)
+        values[name] = entry(v, low[k], high[k], space[columns[k]].unit)
         values[name]["known"] = "told" if clear[k] else "open"
     for name, given in fit.given.items():
         values[name] = {**entry(given, given, given, space[space.index(name)].unit), "known": "given"}
@@ -42,24 +43,16 @@ def to_dict(fit: ArmFit) -> dict[str, Any]:
         "task": fit.task.name,
         "values": values,
         "order": list(fit.free),
-        "mean": [_round(v) for v in middle],
-        "covariance": [[_round(v) for v in row] for row in np.atleast_2d(np.cov(own, rowvar=False))],
+        "mean": [rounded(v) for v in middle],
+        "covariance": matrix(np.cov(own, rowvar=False)),
         "scale": ["log" if space.is_log[i] else "linear" for i in columns],
         "joints": _joints(fit),
         "controller": _controller(fit),
         "not_identifiable": not_told(fit),
         "record_instead": "" if clear.all() else "a longer recording, with faster and wider motion of every joint",
         "not_modelled": list(NOT_MODELLED),
-        "seconds": _round(fit.seconds),
-        "logs": [
-            {
-                "source": log.source,
-                "sha256": log.sha256,
-                "rows": len(log),
-                "problems": [p.sentence for p in log.problems],
-            }
-            for log in fit.logs
-        ],
+        "seconds": rounded(fit.seconds),
+        "logs": sources(fit.logs),
     }
 
 
@@ -107,10 +100,6 @@ def not_told(fit: ArmFit) -> list[str]:
     return [*said, *_pairs(fit)]
 
 
-def entry(value: float, low: float, high: float, unit: str) -> dict[str, Any]:
-    return {"value": _round(value), "low": _round(low), "high": _round(high), "unit": unit}
-
-
 def _joints(fit: ArmFit) -> dict[str, dict[str, Any]]:
     """{joint: {quantity: entry}}: what the torques say, simulated or not."""
     torque = fit.torque
@@ -121,7 +110,7 @@ def _joints(fit: ArmFit) -> dict[str, dict[str, Any]]:
     for j, joint in enumerate(fit.task.scene.motors):
         at = {name: torque.own(j, name) for name in OWN}
         found[joint] = {n: entry(torque.coefficients[i], low[i], high[i], UNITS[n]) for n, i in at.items()}
-        found[joint]["residual_nm"] = _round(torque.noise_nm[j])
+        found[joint]["residual_nm"] = rounded(torque.noise_nm[j])
     return found
 
 
@@ -133,9 +122,9 @@ def _controller(fit: ArmFit) -> dict[str, Any]:
     total = 1e3 * (response.delay_s + response.lag_s)
     found: dict[str, Any] = {"delay_and_lag_ms": entry(total, 1e3 * low, 1e3 * high, "ms")}
     if np.isfinite(response.compensated):
-        found["gravity_compensated"] = _round(response.compensated)
+        found["gravity_compensated"] = rounded(response.compensated)
     motors = fit.task.scene.motors
-    found["residual_rad_s"] = {j: _round(v) for j, v in zip(motors, response.residual, strict=True)}
+    found["residual_rad_s"] = {j: rounded(v) for j, v in zip(motors, response.residual, strict=True)}
     return found
 
 
@@ -192,7 +181,3 @@ def _own(fit: ArmFit) -> np.ndarray:
     space = fit.task.parameters
     is_log = space.is_log[[space.index(name) for name in fit.free]]
     return np.where(is_log, np.log(np.maximum(fit.draws, 1e-300)), fit.draws)
-
-
-def _round(value: float) -> float:
-    return float(f"{float(value):.6g}")

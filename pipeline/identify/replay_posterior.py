@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from envs.effects.groups import GroupNoise
-from pipeline.identify.identified import FORMAT
-from pipeline.identify.posterior import _entry, _round
+from pipeline.identify.layout import entry, rounded, sources, world
 from pipeline.identify.replay_fit import ReplayFit
-from pipeline.identify.words import advice, degeneracies, told
 
 NOT_MODELLED = (
     "a delay that changes from command to command (its mean is found)",
@@ -23,37 +21,13 @@ SOON = 3  # rows of a window in which an error is mostly that of the sensor
 
 def to_dict(fit: ReplayFit) -> dict[str, Any]:
     """Plain values in the file's layout; docs/identification.md describes it."""
-    space, sought, clear = fit.task.parameters, fit.unknowns, told(fit)
-    low, high = np.percentile(sought.values(fit.draws), [2.5, 97.5], axis=0)
-    values: dict[str, dict[str, Any]] = {}
-    for name in (*sought.free, *sought.given):
-        i = space.index(name)
-        value = fit.values[i]
-        values[name] = _entry(value, min(low[i], value), max(high[i], value), space[i].unit)
-        known = "given" if name in sought.given else "told" if clear[sought.free.index(name)] else "open"
-        values[name]["known"] = known
-    values |= noises(fit)
-    unclear = [name for name, known in zip(sought.free, clear, strict=True) if not known]
-    own = fit.draws * sought.sd + sought.middle
     return {
-        "format": FORMAT,
-        "task": fit.task.name,
-        "values": values,
-        "order": list(sought.free),
-        "mean": [_round(v) for v in fit.x * sought.sd + sought.middle],
-        "covariance": [[_round(v) for v in row] for row in np.atleast_2d(np.cov(own, rowvar=False))],
-        "scale": ["log" if space.is_log[i] else "linear" for i in sought.columns],
-        "not_identifiable": degeneracies(fit),
-        "record_instead": advice(fit.task, unclear) if unclear else "",
-        "not_modelled": list(NOT_MODELLED),
-        "seconds": _round(fit.seconds),
+        **world(fit, noises(fit), NOT_MODELLED),
         "windows": len(fit.cut),
-        "residual_rms": _round(fit.residual_rms),
-        "held_out_rms": _round(fit.held_out_rms),
         "one_step_rms": _rms(fit, 0),
         "ahead_rms": _rms(fit, -1),
-        "ahead_s": _round(float(np.median(fit.cut.windows.time_s[:, -1] - fit.cut.windows.time_s[:, 0]))),
-        "logs": [{"source": log.source, "sha256": log.sha256, "rows": len(log), "problems": []} for log in fit.logs],
+        "ahead_s": rounded(float(np.median(fit.cut.windows.time_s[:, -1] - fit.cut.windows.time_s[:, 0]))),
+        "logs": sources(fit.logs),
     }
 
 
@@ -88,10 +62,10 @@ def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
         spread = float(np.sqrt(1.0 / len(fit.cut) + np.var(logs)))
         ends = value * np.exp(1.96 * spread * np.array([0.0, -1.0, 1.0]))
         middle, low, high = np.clip(ends, *parameter.bounds).tolist()
-        found[name] = {**_entry(middle, low, high, parameter.unit), "known": "told"}
+        found[name] = {**entry(middle, low, high, parameter.unit), "known": "told"}
     return found
 
 
 def _rms(fit: ReplayFit, row: int) -> dict[str, float]:
     rms = np.sqrt(np.mean(np.square(fit.error[:, row]), axis=0))
-    return {name: _round(v) for name, v in zip(channel_names(fit), rms, strict=True)}
+    return {name: rounded(v) for name, v in zip(channel_names(fit), rms, strict=True)}

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline.identify.fit import Fit
+from pipeline.identify.layout import entry, matrix, rounded, sources
 from pipeline.identify.one_joint import CONSTANTS, NAMES
 from robot import durable
 from robot.interface import RobotError
@@ -34,29 +35,18 @@ def to_dict(fit: Fit, logs: Sequence[Log], task: str) -> dict[str, Any]:
         "task": task,
         "values": {
             c.name: {
-                "value": _round(fit.values[i]),
-                "low": _round(min(low[i], fit.values[i])),
-                "high": _round(max(high[i], fit.values[i])),
-                "unit": c.unit,
+                **entry(fit.values[i], low[i], high[i], c.unit),
                 "fixed": i not in free,
             }
             for i, c in enumerate(CONSTANTS)
         },
         "order": list(fit.free),
-        "covariance": [[_round(x) for x in row] for row in np.atleast_2d(fit.covariance)[np.ix_(free, free)]],
+        "covariance": matrix(np.atleast_2d(fit.covariance)[np.ix_(free, free)]),
         "not_identifiable": degeneracies(fit),
         "not_modelled": list(NOT_MODELLED),
-        "residual_rms": {k: _round(v) for k, v in fit.residual_rms.items()},
-        "held_out_rms": {k: _round(v) for k, v in fit.held_out_rms.items()},
-        "logs": [
-            {
-                "source": log.source,
-                "sha256": log.sha256,
-                "rows": len(log),
-                "problems": [p.sentence for p in log.problems],
-            }
-            for log in logs
-        ],
+        "residual_rms": {k: rounded(v) for k, v in fit.residual_rms.items()},
+        "held_out_rms": {k: rounded(v) for k, v in fit.held_out_rms.items()},
+        "logs": sources(logs),
     }
 
 
@@ -102,7 +92,3 @@ def load_values(path: Path) -> np.ndarray:
         if not c.low <= value <= c.high:
             raise RobotError(f"{path}: {c.name} is {value:g}; accepted is {c.low:g} to {c.high:g} {c.unit}")
     return values
-
-
-def _round(value: float) -> float:
-    return float(f"{float(value):.6g}")
