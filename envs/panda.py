@@ -142,6 +142,30 @@ def encoders() -> tuple[SensorEffect, ...]:
     )
 
 
+def tracked(body: str, most_m: float, noise_m: float) -> tuple[Parameter, ...]:
+    """What may be wrong with where a tracker sees `body`: noise up to `noise_m` by default and `most_m` at all."""
+    name = f"sensor.{body}"
+    return (
+        Parameter(f"{name}_noise_m", "m", 0.0, (0.0, most_m), (0.0, noise_m), description="sd of its tracked place"),
+        Parameter(f"{name}_delay_ms", "ms", 0.0, (0.0, 300.0), (0.0, 100.0), description="age of what is tracked"),
+        Parameter(f"{name}_drift_m", "m/s^0.5", 0.0, (0.0, 0.02), (0.0, 0.0), description="walk of its zero"),
+        Parameter(f"{name}_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
+        Parameter(f"{name}_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
+    )
+
+
+def tracker(body: str) -> tuple[SensorEffect, ...]:
+    """Between where bodies are and where they are seen, from the parameters `tracked`."""
+    name, group = f"sensor.{body}", "body_position"
+    return (
+        GroupDelay(f"{name}_delay_ms", group),
+        Drift(f"{name}_drift_m", group),
+        GroupNoise(f"{name}_noise_m", group),
+        DroppedSamples(f"{name}_drop_rate", group),
+        FrozenSamples(f"{name}_freeze_s", group, hold_s=0.5),
+    )
+
+
 def knocks() -> Pushes:
     return Pushes("disturbance.push_n", LINKS[-1], "xyz")
 

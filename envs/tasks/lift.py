@@ -13,7 +13,6 @@ import numpy as np
 
 from envs import panda
 from envs.bindings import BodyContact, BodyHeight, BodyMass, BodyVariant
-from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Body, Scene, Shape
 from envs.task import State, Task
@@ -78,13 +77,7 @@ PARAMETERS = ParameterSpace(
         Parameter(
             "start.around", "1", 0.0, (-1.0, 1.0), (-1.0, 1.0), description="above 0: it begins between the fingers"
         ),
-        Parameter("sensor.object_noise_m", "m", 0.0, (0.0, 0.02), (0.0, 0.004), description="sd of its tracked place"),
-        Parameter(
-            "sensor.object_delay_ms", "ms", 0.0, (0.0, 300.0), (0.0, 100.0), description="age of what is tracked"
-        ),
-        Parameter("sensor.object_drift_m", "m/s^0.5", 0.0, (0.0, 0.02), (0.0, 0.0), description="walk of its zero"),
-        Parameter("sensor.object_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
-        Parameter("sensor.object_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
+        *panda.tracked("object", 0.02, 0.004),
         *(parameter for parameter in panda.MORE if parameter.name != NOT_HERE),
     ]
 )
@@ -161,14 +154,7 @@ class Lift(Task):
 
     @property
     def sensor_effects(self):
-        return (
-            *panda.encoders(),
-            GroupDelay("sensor.object_delay_ms", "body_position"),
-            Drift("sensor.object_drift_m", "body_position"),
-            GroupNoise("sensor.object_noise_m", "body_position"),
-            DroppedSamples("sensor.object_drop_rate", "body_position"),
-            FrozenSamples("sensor.object_freeze_s", "body_position", hold_s=0.5),
-        )
+        return (*panda.encoders(), *panda.tracker("object"))
 
     @property
     def disturbances(self):

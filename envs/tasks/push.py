@@ -17,7 +17,6 @@ import numpy as np
 from envs import panda
 from envs.bindings import BodyContact, BodyDamping, BodyHeight, BodyMass, CentreOfMass
 from envs.effects.disturbance import Pushes
-from envs.effects.groups import Drift, DroppedSamples, FrozenSamples, GroupDelay, GroupNoise
 from envs.randomization.parameters import Parameter, ParameterSpace
 from envs.scene import Body, Scene
 from envs.task import State, Task
@@ -50,11 +49,7 @@ PARAMETERS = ParameterSpace(
             "table.stiffness_n_m", "N/m", 3e4, (3e3, 3e5), (3e4, 3e4), "log", "of the contact with the table's top"
         ),
         Parameter("table.contact_damping", "N s/m", 1e3, (1e2, 1e4), (1e3, 1e3), "log", "of the same contact"),
-        Parameter("sensor.puck_noise_m", "m", 0.0, (0.0, 0.03), (0.0, 0.005), description="sd of the tracked position"),
-        Parameter("sensor.puck_delay_ms", "ms", 0.0, (0.0, 300.0), (0.0, 100.0), description="age of what is tracked"),
-        Parameter("sensor.puck_drift_m", "m/s^0.5", 0.0, (0.0, 0.02), (0.0, 0.0), description="walk of its zero"),
-        Parameter("sensor.puck_drop_rate", "1", 0.0, (0.0, 0.5), (0.0, 0.0), description="share of samples lost"),
-        Parameter("sensor.puck_freeze_s", "1/s", 0.0, (0.0, 2.0), (0.0, 0.0), description="freezes of 0.5 s, rate"),
+        *panda.tracked("puck", 0.03, 0.005),
         *panda.MORE,
         Parameter("puck.com_x_m", "m", 0.0, (-0.02, 0.02), (0.0, 0.0), description="centre of mass, from the middle"),
         Parameter("puck.com_y_m", "m", 0.0, (-0.02, 0.02), (0.0, 0.0), description="the same, across"),
@@ -132,14 +127,7 @@ class Push(Task):
 
     @property
     def sensor_effects(self):
-        return (
-            *panda.encoders(),
-            GroupDelay("sensor.puck_delay_ms", "body_position"),
-            Drift("sensor.puck_drift_m", "body_position"),
-            GroupNoise("sensor.puck_noise_m", "body_position"),
-            DroppedSamples("sensor.puck_drop_rate", "body_position"),
-            FrozenSamples("sensor.puck_freeze_s", "body_position", hold_s=0.5),
-        )
+        return (*panda.encoders(), *panda.tracker("puck"))
 
     @property
     def disturbances(self):
