@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from envs.task import Task
 from pipeline.config import Experiment
 from pipeline.identify import arm_result, identified
+from pipeline.identify.announce import Line, announce
 from pipeline.identify.arm_design import design
 from pipeline.identify.arm_fit import ArmFit, ArmSettings, fit_arm
 from pipeline.identify.arm_page import write_page
@@ -88,26 +89,14 @@ def fit_files(task: Task, logs: Sequence[Log], settings: ArmSettings, seed: int,
     identified.save(content, output)
     page = output.with_suffix(".png")
     write_page(fit, page)
-    if as_json:
-        typer.echo(json.dumps(content))
-        return fit
-    for name, one in content["values"].items():
-        state = {"given": "given", "open": "not told by the data"}.get(one["known"], "")
-        _line(name, one, state)
-    for joint, found in content["joints"].items():
-        for name, one in found.items():
-            if isinstance(one, dict):
-                _line(f"{joint} {name}", one, "measured, not simulated" if name != "viscous_nm_s" else "")
-    if "delay_and_lag_ms" in content["controller"]:
-        _line("delay and lag together", content["controller"]["delay_and_lag_ms"], "")
-    for sentence in content["not_identifiable"]:
-        typer.echo(f"not told: {sentence}")
-    if content["record_instead"]:
-        typer.echo(f"record instead: {content['record_instead']}")
-    typer.echo(f"{output} and {page}")
+    announce(content, output, page, as_json, _of_joints(content))
     return fit
 
 
-def _line(name: str, one: dict, state: str) -> None:
-    interval = "" if state == "given" else f"[{one['low']:.4g}, {one['high']:.4g}]"
-    typer.echo(f"{name:28} {one['value']:10.4g} {one['unit']:12} {interval:22} {state}".rstrip())
+def _of_joints(content: dict[str, Any]) -> Iterator[Line]:
+    for joint, found in content["joints"].items():
+        for name, one in found.items():
+            if isinstance(one, dict):
+                yield f"{joint} {name}", one, "measured, not simulated" if name != "viscous_nm_s" else ""
+    if "delay_and_lag_ms" in content["controller"]:
+        yield "delay and lag together", content["controller"]["delay_and_lag_ms"], ""

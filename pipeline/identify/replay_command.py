@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from envs.task import Task
 from pipeline.identify import identified
+from pipeline.identify.announce import announce
 from pipeline.identify.replay_fit import ReplayFit, ReplaySettings, fit_replayed
 from pipeline.identify.replay_page import write_page
 from pipeline.identify.replay_posterior import to_dict
@@ -32,18 +32,7 @@ def fit_recordings(
     identified.save(content, output)
     page = output.with_suffix(".png")
     write_page(fit, page)
-    if as_json:
-        typer.echo(json.dumps(content))
-        return fit
-    for name, entry in content["values"].items():
-        state = {"given": "given", "open": "not told by the data"}.get(entry["known"], "")
-        interval = "" if entry["known"] == "given" else f"[{entry['low']:.4g}, {entry['high']:.4g}]"
-        typer.echo(f"{name:26} {entry['value']:10.4g} {entry['unit']:12} {interval:22} {state}".rstrip())
-    for sentence in content["not_identifiable"]:
-        typer.echo(f"not told: {sentence}")
-    if content["record_instead"]:
-        typer.echo(f"record instead: {content['record_instead']}")
-    typer.echo(f"{output} and {page}")
+    announce(content, output, page, as_json)
     return fit
 
 

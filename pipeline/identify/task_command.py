@@ -16,6 +16,7 @@ import typer
 from envs.task import Task
 from pipeline.identify import identified, posterior
 from pipeline.identify.ahead import look_ahead, rms
+from pipeline.identify.announce import announce
 from pipeline.identify.design import assumed_noise, design
 from pipeline.identify.estimate import FitSettings, Progress, TaskFit, fit_task
 from pipeline.identify.page import write_page
@@ -43,18 +44,7 @@ def fit_files(
     identified.save(content, output)
     page = output.with_suffix(".png")
     write_page(fit, ahead, page)
-    if as_json:
-        typer.echo(json.dumps(content))
-        return fit
-    for name, entry in content["values"].items():
-        state = {"given": "given", "open": "not told by the data"}.get(entry["known"], "")
-        interval = "" if entry["known"] == "given" else f"[{entry['low']:.4g}, {entry['high']:.4g}]"
-        typer.echo(f"{name:22} {entry['value']:10.4g} {entry['unit']:12} {interval:22} {state}".rstrip())
-    for sentence in content["not_identifiable"]:
-        typer.echo(f"not told: {sentence}")
-    if content["record_instead"]:
-        typer.echo(f"record instead: {content['record_instead']}")
-    typer.echo(f"{output} and {page}")
+    announce(content, output, page, as_json)
     return fit
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from envs import panda
 from envs.tasks.lift import HELD_OUT, OBJECTS
 from robot.twin.hidden import LiftHidden
-from robot.twin.panda import PandaModel
-from robot.twin.panda_table import Camera, touch
+from robot.twin.panda_table import Camera, TableModel, touch
 from robot.twin.rigs import STEP_S, find_rig
 
 ARM = len(panda.JOINTS)
@@ -26,7 +25,7 @@ LEASH_M = 0.006  # how far the fingers' reference may run ahead of fingers that 
 KINDS = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER}
 
 
-class LiftModel(PandaModel):
+class LiftModel(TableModel):
     """The arm with fingers that one motor drives, a table, and one of several objects, drawn anew for each episode.
 
     The gripper's spindle is self-locking: what is held when the motors go off stays held, and does not fall. Its motor
@@ -35,14 +34,17 @@ class LiftModel(PandaModel):
     """
 
     locked = ()
+    body = "object"
 
     def __init__(self, hidden: LiftHidden) -> None:
         self._table = hidden
-        self._camera = Camera(hidden, (1.0, -1.0, 0.5))
         self._models: dict[int, mujoco.MjModel] = {}  # for each object
         self._object = 0
-        super().__init__(hidden, find_rig("lift"))
+        super().__init__(hidden, find_rig("lift"), Camera(hidden, (1.0, -1.0, 0.5)), hidden.table_height_m)
         self._current_sd = np.append(self._current_sd, hidden.grip_noise_n)
+
+    def _height_m(self) -> float:
+        return self._table.object_scale * OBJECTS[self._object].height_m
 
     def _furnish(self, spec: mujoco.MjSpec) -> None:
         super()._furnish(spec)
@@ -87,30 +89,12 @@ class LiftModel(PandaModel):
         self._model = self._models[self._object]
         self._data = mujoco.MjData(self._model)
         super().reset(position, velocity, noise_seed)
-        self._data.qpos[ARM + 1], self._data.qvel[ARM + 1] = position[ARM], velocity[ARM]
-        self._free = int(self._model.joint("object").qposadr[0])
-        self._seed = noise_seed
-        self.place([self.truth[0].tolist()])
 
     def place(self, poses: list[list[float]]) -> None:
-        """The object goes on the table, however high that is."""
-        pose = np.array(poses[0])
-        at = self._data.qpos[self._free : self._free + 7]
-        half = self._table.object_scale * OBJECTS[self._object].height_m / 2
-        at[:2], at[2] = pose[:2], self._table.table_height_m + half
-        at[3:] = pose[[6, 3, 4, 5]]  # the engine has w first
-        mujoco.mj_forward(self._model, self._data)
-        self._camera.reset(self._seed, self.truth)
-
-    def look(self) -> tuple[list[list[float]], float]:
-        poses, age_s = self._camera.look(self.time_s)
-        return poses.tolist(), age_s
-
-    @property
-    def truth(self) -> np.ndarray:
-        """(1, 7) where the object really is, m, xyzw: for the technician, never for the tracker."""
-        pose = self._data.qpos[self._free : self._free + 7]
-        return pose[[0, 1, 2, 4, 5, 6, 3]][None]
+        """Fingers move as one; where the first is put, the second goes as well."""
+        position, velocity = self._data.qpos, self._data.qvel
+        position[ARM + 1], velocity[ARM + 1] = position[ARM], velocity[ARM]
+        super().place(poses)
 
     def _brake(self) -> None:
         super()._brake()
@@ -138,9 +122,6 @@ class LiftModel(PandaModel):
         force = min(max(force, -most * (1.0 + turning)), most * (1.0 - turning))
         self._data.qfrc_applied[FINGERS] = force
         self._model.dof_damping[FINGERS] = BACK_DRIVEN_N_S_M if force * speed < 0 else 0.0
-
-    def _stepped(self) -> None:
-        self._camera.watch(self.time_s, self.truth)
 
     def _sense(self, noise: list[float]) -> tuple[float, ...]:
         hidden, (position, velocity) = self._table, self.state

@@ -1,19 +1,20 @@
-"""The Panda arm's reality at a table with a puck, and the camera above it."""
+"""The Panda arm's reality at a table with a free body on it, such as a puck, and the camera above it."""
 
 # The engine makes its names at run time.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 
 import mujoco
 import numpy as np
 
 from envs.tasks.push import PUCK_HEIGHT_M, PUCK_RADIUS_M
-from robot.twin.hidden import CameraHidden, PushHidden
+from robot.twin.hidden import CameraHidden, PandaHidden, PushHidden
 from robot.twin.panda import PandaModel
-from robot.twin.rigs import find_rig
+from robot.twin.rigs import Rig, find_rig
 
 HAND = ("panda_hand", "panda_leftfinger", "panda_rightfinger")
 ROLLING = (0.005, 0.0001)  # torsional and rolling friction, m
@@ -58,13 +59,56 @@ class Camera:
         self._pictures.append((time_s, seen))
 
 
-class PushModel(PandaModel):
-    """The arm, a table at a height of its own, and a puck that only the fingers and the table touch."""
+class TableModel(PandaModel):
+    """The arm, a table at a height of its own, and a free body that only the fingers and the table touch."""
+
+    body: str
+
+    def __init__(self, hidden: PandaHidden, rig: Rig, camera: Camera, table_height_m: float) -> None:
+        self._camera, self._top_m = camera, table_height_m
+        super().__init__(hidden, rig)
+
+    @abstractmethod
+    def _height_m(self) -> float:
+        """Of the body."""
+
+    def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
+        super().reset(position, velocity, noise_seed)
+        self._free = int(self._model.joint(self.body).qposadr[0])
+        self._seed = noise_seed
+        self.place([self.truth[0].tolist()])
+
+    def place(self, poses: list[list[float]]) -> None:
+        """The body goes on the table, however high that is."""
+        pose = np.array(poses[0])
+        at = self._data.qpos[self._free : self._free + 7]
+        at[:2], at[2] = pose[:2], self._top_m + self._height_m() / 2
+        at[3:] = pose[[6, 3, 4, 5]]  # the engine has w first
+        mujoco.mj_forward(self._model, self._data)
+        self._camera.reset(self._seed, self.truth)
+
+    def look(self) -> tuple[list[list[float]], float]:
+        poses, age_s = self._camera.look(self.time_s)
+        return poses.tolist(), age_s
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(1, 7) where the body really is, m, xyzw: for the technician, never for the tracker."""
+        pose = self._data.qpos[self._free : self._free + 7]
+        return pose[[0, 1, 2, 4, 5, 6, 3]][None]
+
+    def _stepped(self) -> None:
+        self._camera.watch(self.time_s, self.truth)
+
+
+class PushModel(TableModel):
+    """The free body is a puck."""
+
+    body = "puck"
 
     def __init__(self, hidden: PushHidden) -> None:
         self._table = hidden
-        self._camera = Camera(hidden)
-        super().__init__(hidden, find_rig("push"))
+        super().__init__(hidden, find_rig("push"), Camera(hidden), hidden.table_height_m)
 
     def _furnish(self, spec: mujoco.MjSpec) -> None:
         super()._furnish(spec)
@@ -94,36 +138,14 @@ class PushModel(PandaModel):
             touch(spec, geom.name, "table", hidden.puck_finger_friction)
         touch(spec, "puck", "table", hidden.puck_friction)
 
+    def _height_m(self) -> float:
+        return PUCK_HEIGHT_M
+
     def reset(self, position: list[float], velocity: list[float], noise_seed: int) -> None:
         super().reset(position, velocity, noise_seed)
-        free = self._model.joint("puck")
-        self._puck = int(free.qposadr[0])
-        drag = self._model.dof_damping[free.dofadr[0] : free.dofadr[0] + 6]
+        first = self._model.joint(self.body).dofadr[0]
+        drag = self._model.dof_damping[first : first + 6]
         drag[:3], drag[3:] = self._table.puck_damping_n_s_m, 0.0
-        self._seed = noise_seed
-        self.place([self.truth[0].tolist()])
-
-    def place(self, poses: list[list[float]]) -> None:
-        """The puck goes on the table, however high that is."""
-        pose = np.array(poses[0])
-        at = self._data.qpos[self._puck : self._puck + 7]
-        at[:2], at[2] = pose[:2], self._table.table_height_m + PUCK_HEIGHT_M / 2
-        at[3:] = pose[[6, 3, 4, 5]]  # the engine has w first
-        mujoco.mj_forward(self._model, self._data)
-        self._camera.reset(self._seed, self.truth)
-
-    def look(self) -> tuple[list[list[float]], float]:
-        poses, age_s = self._camera.look(self.time_s)
-        return poses.tolist(), age_s
-
-    @property
-    def truth(self) -> np.ndarray:
-        """(1, 7) where the puck really is, m, xyzw: for the technician, never for the tracker."""
-        pose = self._data.qpos[self._puck : self._puck + 7]
-        return pose[[0, 1, 2, 4, 5, 6, 3]][None]
-
-    def _stepped(self) -> None:
-        self._camera.watch(self.time_s, self.truth)
 
 
 def touch(spec: mujoco.MjSpec, one: str, other: str, friction: float) -> None:
