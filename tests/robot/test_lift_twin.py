@@ -17,6 +17,7 @@ from robot.rollout import states
 from robot.settings import TwinSettings
 from robot.twin.hidden import LiftHidden
 from robot.twin.panda_gripper import LiftModel
+from robot.velocity_filter import VelocityFilter
 from tests.lifting import ScriptedLift
 from tests.robot.test_panda_twin import QUIET, STILL
 
@@ -127,6 +128,24 @@ def test_what_fingers_are_sent_is_what_the_task_asked():
     assert motors.shape == (8,) and drive.task(motors) == pytest.approx(asked)
     assert drive.task(np.array([*motors[:7], 0.0]))[3] == pytest.approx(asked[3] - motors[7])
     assert drive.task(np.array([*motors[:7], 0.0]))[:3] == pytest.approx(asked[:3])
+
+
+@pytest.mark.parametrize("height_m", [0.77, 0.785, 0.8, 0.81])
+@pytest.mark.parametrize("finger_m", [0.004, 0.02, 0.036])
+@pytest.mark.parametrize("way", [-1.0, 1.0])
+def test_near_the_table_and_the_ends_of_fingers_the_servo_leaves_the_filter_nothing_to_slow(height_m, finger_m, way):
+    settings, place = load_experiment("lift").robot, (0.5, 0.0, height_m)
+    at = np.array([*panda.starts(place, place)[0], finger_m])
+    drive, seen = make_drive(TASK), Observation(at, np.zeros(8), 0.0, np.zeros(8))
+    drive.reset(seen)
+    asked = TASK.command(np.array([[0.0, 0.0, -1.0, way]]))[0]
+    for _ in range(20):  # accelerations are limited
+        motors = drive.motors(asked, seen)
+    down_m_s = -float((panda.chain().jacobian(at[None, :7])[1][0] @ motors[:7])[2])
+    border, low_and_high = settings.workspace["z"][0], settings.limits[panda.GRIPPER].position
+    assert 0.0 < down_m_s <= (height_m - border) / VelocityFilter.LOOKAHEAD_S + 1e-6
+    room_m = abs(low_and_high[int(way > 0)] - finger_m)
+    assert 0.0 < way * motors[7] <= room_m / VelocityFilter.LOOKAHEAD_S + 1e-9
 
 
 @pytest.mark.parametrize("objects", ["training", "held_out"])
