@@ -192,7 +192,7 @@ def gripping_servo(low: tuple[float, float, float], high: tuple[float, float, fl
         max_effort=(*MAX_EFFORT, GRIPPER_EFFORT_N),
         max_velocity=(*MAX_VELOCITY, GRIPPER_VELOCITY_M_S),
         max_acceleration=(*MAX_ACCELERATION, GRIPPER_ACCELERATION_M_S2),
-        wall_per_s=3.0,
+        wall_per_s=3.0,  # below 0.81 m slower than the safety filter's 2.5 from a border 1 cm lower
         stroke=STROKE,
         finger_ends=(STROKE[0] - FINGER_SLACK_M, STROKE[1] + FINGER_SLACK_M),
     )

@@ -10,8 +10,8 @@ from envs.kinematics import Chain, damped, pose_error
 
 GAIN_PER_S = 4.0  # of the position and orientation error
 LEASH_M = 0.05  # a position error counts as no more
-FINGER_WALL_PER_S = 2.5  # a finger nears the end of its way no faster than this times what is left
-GRIP_LEASH_M = 0.012  # likewise for a finger: what it is held back by is gripped, also when nothing more is commanded
+FINGER_WALL_PER_S = 2.5  # a finger is no faster than this times what is left to its end: 1 / the filter's 0.4 s ahead
+GRIP_LEASH_M = 0.012  # a finger's reference leads it by no more: what it is held back by is gripped, also when nothing more is commanded
 GRIP_GAIN_PER_S = 4.0  # of a finger's position error
 POSTURE_PER_S = 1.0  # pull of the redundant joint towards the posture at rest
 DAMPING = 0.02
@@ -25,10 +25,11 @@ class CartesianVelocity:
     Systems 10:47): a position loop here would be closed through the motors' latency, and overshoot. The other axes and
     the orientation are held where they were at reset. The tip slows down towards the ends of the workspace [low, high]
     (m), whatever is commanded. Joints beyond those of the chain are fingers, each with a column of the command: its
-    velocity in m/s. They slow down as well.
+    velocity in m/s. They slow down before `finger_ends`.
 
     A safety filter that looks ahead slows a robot down before its borders, and all joints of an arm with the one that
-    is near: simulation lacks it, so the servo of both had better be slower where a border is close behind its ends.
+    is near. Simulation lacks it, so where a border is close behind the workspace's end, the servo is to be the slower
+    one (`wall_per_s`).
     """
 
     chain: Chain
@@ -42,7 +43,7 @@ class CartesianVelocity:
     max_acceleration: tuple[float, ...]  # rad/s^2, m/s^2
     wall_per_s: float = 5.0  # the tip nears the ends of its workspace no faster than this times what is left
     stroke: tuple[float, float] = (0.0, 0.0)  # m, what the references of fingers stay within
-    finger_ends: tuple[float, float] = (-1.0, 1.0)  # m, before which they slow down: a little beyond the stroke
+    finger_ends: tuple[float, float] = (-np.inf, np.inf)  # m, where their speed would be zero: beyond the stroke
 
     @property
     def fingers(self) -> tuple[str, ...]:

@@ -241,14 +241,14 @@ class TaskVectorEnv(VectorEnv):
         self._steps[rows] = 0
         self._returns[rows] = 0.0
         self._held[rows] = 0
-        self._parameters[rows] = self._sampler.sample(world, episode)
-        self._known[rows, 1:] = task.parameters.scaled(self._parameters[rows])
+        self._parameters[rows] = values = self._sampler.sample(world, episode)
+        self._known[rows, 1:] = task.parameters.scaled(values)
         start = task.initial(self._random.uniform("initial", world, episode, task.initial_size))
-        start = task.settle(start, self._parameters[rows])
+        start = task.settle(start, values)
         self._true = start if len(rows) == self.num_envs else _scatter(self._true, rows, start)
         self.world.reset(mask, self._true, self._parameters)
 
-        self._effects.begin(mask, rows, self._parameters)
+        self._effects.begin(mask, rows, values)
         streams = self._effects.streams + self._streams
         self._noise.begin(self._random, streams, self._worlds, self._episodes, self._steps, rows)
         measured = self._effects.measured(start, rows)

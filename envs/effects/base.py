@@ -34,7 +34,7 @@ class Effect:
         self.begin(mask, present, int(np.count_nonzero(present)))
 
     def begin(self, mask: np.ndarray, present: np.ndarray, count: int) -> None:
-        """The same, once `values` are there; `present` (n,) says which worlds, `count`, are away from the identity."""
+        """What `reset` does once `values` are there; in `present` (n,), `count` worlds, they are off the identity."""
         self.active = count > 0
         self._absent = ~present if count < len(present) else None
         if self.active:

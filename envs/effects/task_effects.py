@@ -54,11 +54,11 @@ class TaskEffects:
         """What the effects that are at work now draw."""
         return tuple(stream for effect, stream in self._streams.items() if effect.active)
 
-    def begin(self, mask: np.ndarray, rows: np.ndarray, parameters: np.ndarray) -> None:
-        """Begin an episode in the worlds `rows`, those of `mask` (n,), with their rows of `parameters` (n, d)."""
+    def begin(self, mask: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+        """Begin an episode in the worlds `rows` (k,), those of `mask` (n,), with parameter values (k, d)."""
         if not self._all:
             return
-        self._values[rows] = parameters[rows[:, None], self._columns]
+        self._values[rows] = values[:, self._columns]
         present = np.logical_or.reduceat(self._values != self._identity, self._first, axis=1)
         counts = present.sum(axis=0).tolist()
         for k, (effect, count) in enumerate(zip(self._all, counts, strict=True)):

@@ -213,7 +213,10 @@ class Lift(Task):
         return self.tip(joint_position)[:, None]
 
     def reward(self, state: State, action: np.ndarray) -> np.ndarray:
-        """Up to 1: for coming from above, for fingers open on the way and closing there, the most for height."""
+        """Up to 1: for coming from above, for fingers open on the way and closing there, the most for height.
+
+        Less for effort, above all for moving sideways.
+        """
         place = state.body_pose[:, 0, :3]
         to_object = place - self.tip(state.joint_position)
         away, aside = np.linalg.norm(to_object, axis=1), np.linalg.norm(to_object[:, :2], axis=1)
