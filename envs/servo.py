@@ -11,7 +11,7 @@ from envs.kinematics import Chain, damped, pose_error
 GAIN_PER_S = 4.0  # of the position and orientation error
 LEASH_M = 0.05  # a position error counts as no more
 FINGER_WALL_PER_S = 2.5  # a finger is no faster than this times what is left to its end: 1 / the filter's 0.4 s ahead
-GRIP_LEASH_M = 0.012  # a finger's reference leads it by no more: what it is held back by is gripped, also when nothing more is commanded
+GRIP_LEASH_M = 0.012  # a finger's reference leads it by no more, commanded or not: what holds it back is gripped
 GRIP_GAIN_PER_S = 4.0  # of a finger's position error
 POSTURE_PER_S = 1.0  # pull of the redundant joint towards the posture at rest
 DAMPING = 0.02
