@@ -27,6 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--real-time", choices=("with", "without", "only"), default="with", help=told)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests start must hear signals, also where nohup or a background shell has them ignored (it is inherited)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # still ignored here
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What was asked by --real-time."""
     asked = config.getoption("--real-time")
