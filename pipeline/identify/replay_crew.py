@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,11 +17,12 @@ LEAST_WINDOWS = 8  # for a process of its own
 
 
 class ReplayCrew:
-    """Process p has the windows p, p + P, ...; results come back in the order in which windows were asked for."""
+    """Each process has a stretch of the windows; results come back in the order in which windows were asked for."""
 
     def __init__(self, task: Task, logs: Sequence[Log], cut: Cut, processes: int = 1, worlds: int = AT_ONCE) -> None:
-        self.processes = max(1, min(processes, len(cut) // LEAST_WINDOWS))
-        parts = [cut.pick(slice(p, None, self.processes)) for p in range(self.processes)]
+        processes = max(1, min(processes, len(cut) // LEAST_WINDOWS))
+        self._edges = np.linspace(0, len(cut), processes + 1).astype(int)
+        parts = [cut.pick(slice(a, b)) for a, b in pairwise(self._edges)]
         self._workers = Workers(Replay, [(task, list(logs), part, worlds) for part in parts])
 
     def __enter__(self) -> ReplayCrew:
@@ -31,8 +33,8 @@ class ReplayCrew:
 
     def predict(self, values: np.ndarray, shift: np.ndarray, which: np.ndarray) -> np.ndarray:
         """As `Replay.predict`: (c, k, T, m) for windows `which` (k,) of all."""
-        mine = [np.flatnonzero(which % self.processes == p) for p in range(self.processes)]
-        jobs = [(values, shift[:, rows], which[rows] // self.processes) for rows in mine]
+        mine = [np.flatnonzero((a <= which) & (which < b)) for a, b in pairwise(self._edges)]
+        jobs = [(values, shift[:, rows], which[rows] - a) for rows, a in zip(mine, self._edges, strict=False)]
         found = self._workers.call("predict", jobs)
         out = np.empty((len(values), len(which), *found[0].shape[2:]))
         for rows, part in zip(mine, found, strict=True):

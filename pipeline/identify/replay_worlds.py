@@ -50,13 +50,13 @@ class Replay:
     def predict(self, values: np.ndarray, shift: np.ndarray, which: np.ndarray) -> np.ndarray:
         """(c, k, T, m) what the windows `which` (k,) should have measured, for (c, d) and shifts (c, k, s)."""
         count, k = len(values), len(which)
+        if not k:
+            return np.empty((count, 0, self._cut.windows.valid.shape[1], self._cut.around.shape[2]))
         efforts = self._motors.efforts(values)[:, which]
         sub = self._worlds.substeps
         efforts = efforts.reshape(*efforts.shape[:3], sub, -1, efforts.shape[-1]).mean(4)
         lanes = np.repeat(values, k, axis=0)
         window = np.tile(which, count)
-        if not k:
-            return np.empty((count, 0, efforts.shape[2], self._cut.around.shape[2]))
         seen = self._lanes(lanes, shift.reshape(count * k, -1), window, efforts.reshape(count * k, *efforts.shape[2:]))
         return seen.reshape(count, k, *seen.shape[1:])
 

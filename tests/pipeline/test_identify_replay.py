@@ -15,6 +15,7 @@ from pipeline import cli
 from pipeline.config import load_experiment
 from pipeline.identify import replay_fit
 from pipeline.identify.replay_command import pilot
+from pipeline.identify.replay_crew import ReplayCrew
 from pipeline.identify.replay_fit import ReplaySettings, fit_replayed
 from pipeline.identify.replay_posterior import to_dict
 from pipeline.identify.replay_recording import Recording, cut, read
@@ -130,6 +131,21 @@ def test_what_touches_things_is_found_again(monkeypatch, pushed):
     entry = content["values"][bounce]
     assert entry["known"] == "open" and entry["high"] > 0.25  # what was assumed, given back
     assert any(f"{bounce}: not told" in sentence for sentence in content["not_identifiable"])
+
+
+def test_any_choice_of_windows_is_predicted_alike_by_one_process_and_by_two(monkeypatch, pushed):
+    """Every second window as well as one alone: no process is without an answer when none of its own is asked for."""
+    monkeypatch.setattr("pipeline.identify.replay_recording.LEAST_S", 2.0)
+    monkeypatch.setattr("pipeline.identify.replay_crew.LEAST_WINDOWS", 4)
+    task = make_task("push")
+    windows = cut(task, pushed, 0.3)
+    values, logs = task.parameters.nominal[None], [recording.log for recording in pushed]
+    whole = np.arange(len(windows))
+    with ReplayCrew(task, logs, windows, 1) as one, ReplayCrew(task, logs, windows, 2) as two:
+        for which in (whole, whole[::2], whole[-1:], whole[:0]):
+            shift = np.zeros((1, len(which), shifts(task)))
+            found = [crew.predict(values, shift, which) for crew in (one, two)]
+            assert found[0].shape[1] == len(which) and np.array_equal(*found)
 
 
 def test_eliminating_what_is_each_windows_own_is_solving_for_everything():
