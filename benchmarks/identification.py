@@ -29,7 +29,7 @@ def main() -> int:
     if options.arms:
         report["arms"] = arm.measure_many("reach", options.arms, options.seconds, options.seeds[0])
     if options.train:
-        report["train"] = train.measure(options.task, options.seeds, options.overrides)
+        report["train"] = train.measure(options.task, options.seeds, options.overrides, options.ways)
     if options.preflight is not None:
         report["preflight"] = preflight.measure(options.preflight, options.posterior)
     if not report:
@@ -56,6 +56,7 @@ def _options() -> argparse.Namespace:
     made.add_argument(
         "--task", default=train.SOURCES, metavar="CONFIG", help=f"configuration of --train (default {train.SOURCES})"
     )
+    made.add_argument("--ways", nargs="+", default=[], metavar="WAY", help="of --train, by name (default: all)")
     made.add_argument(
         "--preflight", nargs="?", const="", metavar="RUNS", help="a folder of cartpole runs (default: trains its own)"
     )
@@ -67,7 +68,10 @@ def _options() -> argparse.Namespace:
     made.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY.PATH=VALUE", help="of each training"
     )
-    return made.parse_args()
+    options = made.parse_args()
+    if wrong := sorted(set(options.ways) - set(train.ways_of(options.task))):
+        made.error(f"--ways: {wrong[0]!r} given; accepted are {', '.join(map(repr, train.ways_of(options.task)))}")
+    return options
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ With the configuration `cartpole_sources` it is the comparison of the sources. N
 the identified world, no randomization. DR alone: wide ranges. Both: randomized around what was identified. Progressive:
 the default stages, from there on robot data too; the robot identified before, or by the run itself.
 
-Any other configuration is trained as it is and around what was identified, with the same budget.
+Any other configuration is trained as it is and around what was identified, with the same budget. An arm is identified
+by its torques and velocities.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import child_environment, number, tell
+from benchmarks.identify.arm import is_arm
 from pipeline.config import load_experiment
 from pipeline.gap import rate_text
 from robot.ledger import entries
@@ -41,18 +43,26 @@ OF_SOURCES: Ways = {
     ),
 }
 OF_OTHERS: Ways = {"wide ranges": (False, ()), "identified ranges": (True, ())}
+OF_ARMS = ("--model", "arm", "--recordings", "1", "--seconds", "30")
 
 
-def measure(config: str, seeds: list[int], overrides: list[str]) -> list[dict[str, Any]]:
+def ways_of(config: str) -> Ways:
+    return OF_SOURCES if config == SOURCES else OF_OTHERS
+
+
+def measure(config: str, seeds: list[int], overrides: list[str], only: list[str]) -> list[dict[str, Any]]:
+    """Only some of the ways, or all where `only` is empty."""
     task = load_experiment(config).task
-    ways = OF_SOURCES if config == SOURCES else OF_OTHERS
+    ways = {name: way for name, way in ways_of(config).items() if name in only or not only}
+    motion = OF_ARMS if is_arm(task) else ("--recordings", str(RECORDINGS), "--seconds", str(SECONDS))
     results = []
     with tempfile.TemporaryDirectory(prefix="sources-") as folder:
         for seed in seeds:
             identified = Path(folder) / f"identified{seed}.yaml"
-            command = ["identify", task, "--robot", config, "--seed", str(seed), "-o", str(identified)]
-            _run([*command, "--recordings", str(RECORDINGS), "--seconds", str(SECONDS)])
-            spent_s = _identifying(Path(folder) / f"identified{seed}_recordings" / "ledger.jsonl")
+            spent_s = 0.0
+            if any(known for known, _ in ways.values()):
+                _run(["identify", task, "--robot", config, "--seed", str(seed), "-o", str(identified), *motion])
+                spent_s = _identifying(Path(folder) / f"identified{seed}_recordings" / "ledger.jsonl")
             for name, (known, changes) in ways.items():
                 run_dir = Path(folder) / f"{name}-{seed}"
                 more = [f"randomization.posterior={identified}"] if known else []
