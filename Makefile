@@ -16,7 +16,7 @@ BENCHMARKS := $(filter-out __init__ common,$(basename $(notdir $(wildcard benchm
 train: $(STAMP)
 	$(VENV)/bin/sim2real train $(ARGS)
 
-# Two files at a time, then what keeps to real time by itself; 5 is pytest's word for no tests.
+# Two files at a time, then the tests that keep to real time, alone; 5 is pytest's word for no tests.
 test: $(STAMP)
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --real-time without $(ARGS) || [ $$? -eq 5 ]
 	$(PY) -m pytest --real-time only $(ARGS) || [ $$? -eq 5 ]
@@ -31,11 +31,12 @@ bench: $(STAMP)
 
 install: $(STAMP)
 
-# Torch comes first, by itself, so that another build can be chosen for it through pip's own settings.
+# Torch comes first, by itself, so that another build can be chosen for it through pip's own settings. Modules are
+# compiled when they are first imported: all of them would take longer than unpacking does, and most are never imported.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PY) -m pip install --quiet --no-compile --constraint constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +21,7 @@ settings.load_profile("loaded machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "files that keep to real time, which nothing else should run beside: with the others, without, or only they"
+    told = "tests that keep to real time, which nothing else should run beside: with the others, without, or only they"
     parser.addoption("--real-time", choices=("with", "without", "only"), default="with", help=told)
 
 
@@ -36,19 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What was asked by --real-time."""
+    """What was asked by --real-time: of tests marked so, and of those with a twin or a driver in real time."""
     asked = config.getoption("--real-time")
     if asked == "with":
         return
-
-    @cache
-    def in_real_time(file: Path) -> bool:
-        return re.search("real_?time|watchdog", file.read_text()) is not None
-
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        alone = in_real_time(item.path) or "realtime" in item.nodeid
+        marked = item.get_closest_marker("real_time") is not None
+        alone = marked or "realtime" in item.nodeid or "realtime" in getattr(item, "fixturenames", ())
         (kept if alone == (asked == "only") else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept

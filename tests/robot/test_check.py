@@ -134,6 +134,7 @@ def test_addresses_are_no_file_names():
     assert str(loaded.robot.port).startswith("/") and loaded.robot.driver_options["store"].startswith("/")
 
 
+@pytest.mark.real_time
 def test_a_robot_in_real_time_is_looked_at_as_well(patient, monkeypatch):
     """Fewer pushes, and lateness that a loaded machine may have; a sign turned round is seen all the same."""
     monkeypatch.setattr("robot.check.PUSHES", 6)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from robot.clock import Clock
+
+pytestmark = pytest.mark.real_time
 
 
 def test_lockstep_time_is_counted_in_ticks():

@@ -243,6 +243,7 @@ def test_beyond_the_geofence_it_lands_and_stays_stopped(tmp_path):
         session.close()
 
 
+@pytest.mark.real_time
 def test_who_dies_in_flight_leaves_a_machine_that_lands():
     """In real time: the line closes, and the flight controller does the rest."""
     twin = TwinProcess(mode="realtime", task="hover")
@@ -265,6 +266,7 @@ def test_who_dies_in_flight_leaves_a_machine_that_lands():
         technician.close()
 
 
+@pytest.mark.real_time
 def test_hold_waits_for_the_landing_in_real_time():
     with TwinProcess(mode="realtime", task="hover") as twin:
         robot = make_robot(settings(mode="realtime", port=str(twin.port), technician=twin.technician), TASK)

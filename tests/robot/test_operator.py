@@ -208,6 +208,7 @@ def test_requests_that_are_no_requests_are_answered_or_dropped(session, tmp_path
     assert len(EpisodeStore(tmp_path / "episodes")) == 1
 
 
+@pytest.mark.real_time
 def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(patient, tmp_path, make_settings, balancer):
     settings = make_settings(mode="realtime", confirmation_timeout_s=0.8, watchdog_ms=2500.0)
     session = open_session(settings, ShortCartpole(), tmp_path)
@@ -222,6 +223,7 @@ def test_in_real_time_each_command_waits_for_its_yes_and_silence_is_a_no(patient
     session.close()
 
 
+@pytest.mark.real_time
 def test_in_real_time_an_episode_begins_with_a_yes_and_silence_is_a_no(patient, tmp_path, make_settings, balancer):
     keys = {"confirmation": "confirm_episode", "confirmation_timeout_s": 20.0, "watchdog_ms": 2500.0}
     settings = make_settings(mode="realtime", **keys)

@@ -260,6 +260,7 @@ def test_a_round_ends_before_its_budget_is_overspent(tmp_path, task, make_settin
     session.close()
 
 
+@pytest.mark.real_time
 def test_every_second_of_a_real_robot_is_booked(patient, tmp_path, make_settings, balancer):
     before = time.monotonic()
     session = open_session(make_settings(mode="realtime", watchdog_ms=2500.0), ShortCartpole(), tmp_path)

@@ -17,6 +17,8 @@ from robot.technician import SocketTechnician
 from robot.watchdog import Watchdog
 from tests.robot.policies import balancing_gains, linear_policy
 
+pytestmark = pytest.mark.real_time
+
 WATCHDOG_MS = 100
 SLACK_S = 0.15  # for a loaded test machine; the twin itself acts to the millisecond of its own clock
 

@@ -113,6 +113,7 @@ def test_another_client_sees_and_drives_the_same_robot(twins):
     assert events[-1]["event"] == "motor off"
 
 
+@pytest.mark.real_time
 def test_a_client_that_dies_takes_the_motors_with_it(twins, task, make_settings):
     twin = twins("rosbridge", "realtime")
     robot = make_robot(make_settings(driver="rosbridge", port=twin.port, mode="realtime"), task)
@@ -133,6 +134,7 @@ def test_a_client_that_dies_takes_the_motors_with_it(twins, task, make_settings)
     robot.disconnect()
 
 
+@pytest.mark.real_time
 def test_an_effort_that_is_not_renewed_ends(twins, task, make_settings):
     twin = twins("rosbridge", "realtime")
     robot = make_robot(make_settings(driver="rosbridge", port=twin.port, mode="realtime", watchdog_ms=60.0), task)
