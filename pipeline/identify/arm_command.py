@@ -15,11 +15,11 @@ from pipeline.identify.announce import Line, announce
 from pipeline.identify.arm_design import design
 from pipeline.identify.arm_fit import ArmFit, ArmSettings, fit_arm
 from pipeline.identify.arm_page import write_page
-from pipeline.identify.task_command import experiment_of, showing
+from pipeline.identify.task_command import LEAST_ROWS, experiment_of, kept, showing
 from robot.arm_excitation import centre_of, polled
 from robot.excitation import Recorder
 from robot.interface import RobotError
-from robot.log_files import read_log, write_log
+from robot.log_files import read_log
 from robot.logs import Log
 from robot.open import open_session
 
@@ -58,9 +58,8 @@ def record(
             for k, motion in enumerate(motions):
                 if session.technician is None and (stop := session.go(motion.centre, "identify").stop):
                     raise RobotError(f"identify: the arm could not be brought to its start: {stop}")
-                recorder = Recorder(quick, f"{session.settings.name} recording {k + 1}")
-                words = f"recording {k + 1} of {recordings}"
-                try:
+                words, path = f"recording {k + 1} of {recordings}", folder / f"recording{k + 1}.parquet"
+                with kept(Recorder(quick, f"{session.settings.name} recording {k + 1}"), path) as recorder:
                     recorder.run(
                         session,
                         motion,
@@ -69,11 +68,8 @@ def record(
                         lambda s, k=k, w=words: tell((k + s) / recordings, w),
                         start,
                     )
-                finally:
-                    if len(recorder) >= 3:
-                        path = folder / f"recording{k + 1}.parquet"
-                        write_log(recorder.log(), path)
-                        logs.append(read_log(path))
+                if len(recorder) >= LEAST_ROWS:
+                    logs.append(read_log(path))
     finally:
         session.close()
     return logs

@@ -29,6 +29,7 @@ from robot.logs import Log
 
 PROCESSES = max(1, min(2, os.cpu_count() or 1))
 PLOTTED_S, PLOTTED = 0.5, 60
+LEAST_ROWS = 3  # of a recording
 
 
 def fit_files(
@@ -88,18 +89,24 @@ def record_on(
         folder.mkdir(parents=True, exist_ok=True)
         with showing("recording") as tell:
             for k, plan in enumerate(plans):
-                recorder = Recorder(task, f"{session.settings.name} recording {k + 1}")
-                words = f"recording {k + 1} of {recordings}"
-                try:
+                words, path = f"recording {k + 1} of {recordings}", folder / f"recording{k + 1}.parquet"
+                with kept(Recorder(task, f"{session.settings.name} recording {k + 1}"), path) as recorder:
                     recorder.run(
                         session, plan, seconds, seed * 1000 + k, lambda s, k=k, w=words: tell((k + s) / recordings, w)
                     )
-                finally:
-                    if len(recorder) >= 3:
-                        path = folder / f"recording{k + 1}.parquet"
-                        write_log(recorder.log(), path)
-                        logs.append(read_log(path))
+                if len(recorder) >= LEAST_ROWS:
+                    logs.append(read_log(path))
     return logs
+
+
+@contextmanager
+def kept(recorder: Recorder, path: Path) -> Iterator[Recorder]:
+    """Write what was recorded, also where it was broken off; fewer than `LEAST_ROWS` rows are nothing."""
+    try:
+        yield recorder
+    finally:
+        if len(recorder) >= LEAST_ROWS:
+            write_log(recorder.log(), path)
 
 
 def run_routines(task: Task, where: str, names: Sequence[str], seed: int, folder: Path, as_json: bool) -> None:
@@ -120,8 +127,7 @@ def run_routines(task: Task, where: str, names: Sequence[str], seed: int, folder
                     found[name] = step_response(session)
                     continue
                 routine = ROUTINES[name](task, limits, experiment.robot.reduced_speed.scale)
-                recorder = Recorder(task, f"{session.settings.name} {name}")
-                try:
+                with kept(Recorder(task, f"{session.settings.name} {name}"), folder / f"{name}.parquet") as recorder:
                     recorder.run(
                         session,
                         routine,
@@ -129,9 +135,6 @@ def run_routines(task: Task, where: str, names: Sequence[str], seed: int, folder
                         seed * 1000 + k,
                         lambda s, k=k, name=name: tell((k + s) / len(names), name),
                     )
-                finally:
-                    if len(recorder) >= 3:
-                        write_log(recorder.log(), folder / f"{name}.parquet")
                 found[name] = routine.estimate(recorder.log())
     if as_json:
         typer.echo(json.dumps({name: [asdict(one) for one in some] for name, some in found.items()}))
