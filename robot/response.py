@@ -6,6 +6,10 @@ q' = r - s / (c s + k) torque. Where the torque is measured that is used as it s
 be taken for lateness, are then in the torque. Where it is not, a joint follows as a mass between spring and damper
 does, q' = (b s + w^2) / (s^2 + b s + w^2) r. Uncertainty comes from resampling blocks of rows, and joints: where these
 disagree, the model is not the robot's.
+
+Measured torques are noisy, and least squares would take that for a controller that gives way less than it does, and the
+rest for lateness (errors in variables; Fuller 1987, Measurement Error Models). So with torques both sides are compared
+below `FORCED_HZ` alone, where there is far more torque than noise.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfiltfilt
 from scipy.stats import t as student
 
 from robot.interface import RobotError
@@ -24,6 +28,7 @@ CELL_S = 0.002  # of the grid on which the model runs
 OUTLIER = 3.0  # residuals beyond so many sds count linearly
 LONGEST_DELAY_S, LONGEST_LAG_S = 0.3, 0.3
 SETTLE_S = 0.3  # after the start of a piece, what was commanded before it may still act
+FORCED_HZ, LEAST_RATE = 6.0, 3.0  # the latter: rows in a period of the former, without which nothing is left out
 FASTEST_RAD_S = 400.0  # of a joint's own controller
 LEAST_ASKED = 5.0  # times the noise that a joint must have been commanded, to say anything
 STARTS = ((0.03, 0.02), (0.09, 0.02))  # s of delay and lag
@@ -83,13 +88,13 @@ def fit_response(
     x = problem.solve([tuple(x[:2])], x)
     blocks = number_blocks([track.time_s for track in tracks], block_s)
     draws = problem.bootstrap(x, blocks, weights, block_weights(len(moved), len(weights), random))
-    residual = noise.copy()
-    residual[moved] = problem.rms(x)
-    predicted = []
+    residual, predicted, left = noise.copy(), [], []
     for model in problem.models:
         whole = np.zeros_like(model.track.velocity)
         whole[:, moved] = model.follow(x, model.at)
         predicted.append(whole)
+        left.append((whole - model.track.velocity)[model.used][:, moved])
+    residual[moved] = np.sqrt(np.mean(np.square(np.concatenate(left)), 0))
     delay, lag, gain, compensated = x[:4].tolist()
     asked_so = forced and all(track.gravity is not None for track in tracks)
     return Response(
@@ -124,6 +129,7 @@ class _Model:
     """
 
     low, high, start, step = (0.0, 0.0), (1.0, 1.0), (0.5, 0.5), (1e-3, 1e-3)  # of those two
+    compared_hz = np.inf  # up to which frequency
 
     def __init__(self, track: Track, moved: np.ndarray) -> None:
         self.track = track
@@ -149,6 +155,14 @@ class _Model:
             out[:, j] = np.interp(at, self._grid + CELL_S / 2, moved)  # a mean belongs to the middle of its cell
         return out
 
+    def misfit(self, x: np.ndarray) -> np.ndarray:
+        """(rows, u) predicted less measured velocities of the used rows, as far as they are compared."""
+        found = self.follow(x, self.at[self.used]) - self.measured
+        rate = 1.0 / float(np.median(np.diff(self.at)))
+        if rate < LEAST_RATE * self.compared_hz:
+            return found
+        return sosfiltfilt(butter(2, self.compared_hz, fs=rate, output="sos"), found, axis=0)
+
     def _joint(self, arrived, lagged: tuple[np.ndarray, np.ndarray], first: float, second: float, j: int, share: float):
         """(cells,) the velocity of joint j, given what has arrived and the filter of the lag."""
         raise NotImplementedError
@@ -171,6 +185,7 @@ class _Forced(_Model):
     """Proportional and integral, with the torque measured: k / c, rad/s, and 1 / c, rad/s for each N m."""
 
     low, high, start, step = (0.5, 0.0), (FASTEST_RAD_S, 5.0), (15.0, 0.005), (0.02, 1e-5)
+    compared_hz = FORCED_HZ
 
     def __init__(self, track: Track, moved: np.ndarray) -> None:
         super().__init__(track, moved)
@@ -281,7 +296,7 @@ class _Problem:
         return out
 
     def _white(self, x: np.ndarray) -> np.ndarray:
-        return np.concatenate([m.follow(x, m.at[m.used]) - m.measured for m in self.models]) / self.sd
+        return np.concatenate([m.misfit(x) for m in self.models]) / self.sd
 
 
 def _lag(lag_s: float) -> tuple[float, float]:

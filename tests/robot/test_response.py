@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -61,6 +63,16 @@ def test_inertia_and_friction_are_not_taken_for_lateness_where_torques_are_told(
     without = fitted(Track(track.time_s, track.command, track.velocity))
     assert abs(without.delay_s + without.lag_s - 0.055) > abs(with_torque.delay_s + with_torque.lag_s - 0.055)
     assert np.isnan(without.compensated)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noisy_torques_are_not_taken_for_a_delay(seed: int):
+    """A hundredth of a rad/s of noise through the controller; compared at all frequencies they cost 9 ms."""
+    track = record(0.035, 0.02, 0.95, friction=1.0, seed=seed)
+    assert track.effort is not None
+    noise = np.random.default_rng(9 + seed).normal(0.0, 1.0, track.effort.shape)
+    found = fitted(replace(track, effort=track.effort + noise))
+    assert found.delay_s == pytest.approx(0.035, abs=4e-3) and found.lag_s == pytest.approx(0.02, abs=4e-3)
 
 
 def test_joints_that_were_not_asked_to_move_are_refused():
