@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.effects.groups import GroupNoise
+from envs.effects.groups import GroupDelay, GroupNoise
 from pipeline.identify.layout import entry, rounded, sources, world
 from pipeline.identify.replay_fit import ReplayFit
 
@@ -39,8 +39,9 @@ def channel_names(fit: ReplayFit) -> list[str]:
 def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
     """Sensor noise that the task randomizes: what changes between rows, or is left soon after a window's start.
 
-    The smaller of both, since motion and misfit only add to them. One that stands for several channels is their root
-    mean square, and how they differ is part of what is not known of it.
+    The smaller of both, since motion and misfit only add to them; of a sensor that is a row late or more the first alone,
+    for what it shows soon after the start are rows that were measured. One that stands for several channels is their
+    root mean square, and how they differ is part of what is not known of it.
     """
     task, joints = fit.task, len(fit.task.joints)
     parts = {
@@ -50,6 +51,11 @@ def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
     }
     soon = 1.4826 * np.median(np.abs(fit.error[:, :SOON]), axis=(0, 1))
     sd = np.minimum(fit.cut.sensor, soon)
+    for effect in task.sensor_effects:
+        if isinstance(effect, GroupDelay):
+            late_ms = fit.values[task.parameters.index(effect.parameters[0])]
+            if late_ms * 1e-3 >= task.control_period_s:
+                sd[parts[effect.group]] = fit.cut.sensor[parts[effect.group]]
     found: dict[str, dict[str, Any]] = {}
     for effect in task.sensor_effects:
         name = effect.parameters[0]

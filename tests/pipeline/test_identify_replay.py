@@ -120,14 +120,17 @@ def test_what_flies_is_found_again(monkeypatch, hovered):
     assert content["values"]["frame.mass_kg"]["known"] == "told"
 
 
-def test_what_touches_things_is_found_again(monkeypatch, pushed):
+def test_what_touches_things_is_found_again(monkeypatch):
     monkeypatch.setattr("pipeline.identify.replay_recording.LEAST_S", 1.0)
     monkeypatch.setattr(replay_fit, "GENERATIONS", (4, 2))
     task, bounce = make_task("push"), "puck.restitution"  # that of the table is zero, and so is their product
-    given = all_but("push", PUSH, {"action.delay_ms"})
-    fit = fit_replayed(task, pushed, ReplaySettings(fixed=given, extra=(bounce,)))
+    true = {**PUSH, "sensor.puck_noise_m": 0.002}
+    given = all_but("push", true, {"action.delay_ms"})
+    fit = fit_replayed(task, flown("push", true, 1), ReplaySettings(fixed=given, extra=(bounce,)))
     assert fit.values[task.parameters.index("action.delay_ms")] == pytest.approx(33.0, abs=4.0)
     content = to_dict(fit)
+    noise = content["values"]["sensor.puck_noise_m"]["value"]  # its sensor is a row late
+    assert noise == pytest.approx(0.002, rel=0.2)
     entry = content["values"][bounce]
     assert entry["known"] == "open" and entry["high"] > 0.25  # what was assumed, given back
     assert any(f"{bounce}: not told" in sentence for sentence in content["not_identifiable"])
