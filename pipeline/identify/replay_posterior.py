@@ -39,9 +39,9 @@ def channel_names(fit: ReplayFit) -> list[str]:
 def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
     """Sensor noise that the task randomizes: what changes between rows, or is left soon after a window's start.
 
-    The smaller of both, since motion and misfit only add to them; of a sensor that is a row late or more the first alone,
-    for what it shows soon after the start are rows that were measured. One that stands for several channels is their
-    root mean square, and how they differ is part of what is not known of it.
+    The smaller of both, since motion and misfit only add to them; of a sensor that is a row late or more the first
+    alone, for what it shows soon after the start are rows that were measured. One that stands for several channels is
+    their root mean square, and how they differ is part of what is not known of it.
     """
     task, joints = fit.task, len(fit.task.joints)
     parts = {
