@@ -148,7 +148,7 @@ def test_any_choice_of_windows_is_predicted_alike_by_one_process_and_by_two(monk
         for which in (whole, whole[::2], whole[-1:], whole[:0]):
             shift = np.zeros((1, len(which), shifts(task)))
             found = [crew.predict(values, shift, which) for crew in (one, two)]
-            assert found[0].shape[1] == len(which) and np.array_equal(*found)
+            assert found[0].shape[1] == len(which) and np.array_equal(found[0], found[1])
 
 
 def test_eliminating_what_is_each_windows_own_is_solving_for_everything():
