@@ -140,6 +140,9 @@ class _Model:
         self._grid = np.arange(0.0, time_s[-1] + CELL_S, CELL_S)
         held = track.command[:-1, moved] * np.diff(time_s)[:, None]
         self._way = np.cumsum(np.concatenate([np.zeros((1, len(moved))), held]), 0)
+        rate, self._low_pass = 1.0 / float(np.median(np.diff(time_s))), None
+        if rate >= LEAST_RATE * self.compared_hz:
+            self._low_pass = butter(2, self.compared_hz, fs=rate, output="sos")
 
     def follow(self, x: np.ndarray, at: np.ndarray) -> np.ndarray:
         """(rows, u) velocities at times since the first row."""
@@ -158,10 +161,7 @@ class _Model:
     def misfit(self, x: np.ndarray) -> np.ndarray:
         """(rows, u) predicted less measured velocities of the used rows, as far as they are compared."""
         found = self.follow(x, self.at[self.used]) - self.measured
-        rate = 1.0 / float(np.median(np.diff(self.at)))
-        if rate < LEAST_RATE * self.compared_hz:
-            return found
-        return sosfiltfilt(butter(2, self.compared_hz, fs=rate, output="sos"), found, axis=0)
+        return found if self._low_pass is None else sosfiltfilt(self._low_pass, found, axis=0)
 
     def _joint(self, arrived, lagged: tuple[np.ndarray, np.ndarray], first: float, second: float, j: int, share: float):
         """(cells,) the velocity of joint j, given what has arrived and the filter of the lag."""
@@ -261,7 +261,7 @@ class _Problem:
         return out.reshape(-1, len(x))
 
     def rms(self, x: np.ndarray) -> np.ndarray:
-        """(u,) SI."""
+        """(u,) SI, of what is compared."""
         return np.sqrt(np.mean(np.square(self._white(x)), 0)) * self.sd
 
     def bootstrap(self, x: np.ndarray, blocks: np.ndarray, weights: np.ndarray, joints: np.ndarray) -> np.ndarray:

@@ -43,7 +43,6 @@ OF_SOURCES: Ways = {
     ),
 }
 OF_OTHERS: Ways = {"wide ranges": (False, ()), "identified ranges": (True, ())}
-OF_ARMS = ("--model", "arm", "--recordings", "1", "--seconds", "30")
 
 
 def ways_of(config: str) -> Ways:
@@ -54,7 +53,7 @@ def measure(config: str, seeds: list[int], overrides: list[str], only: list[str]
     """Only some of the ways, or all where `only` is empty."""
     task = load_experiment(config).task
     ways = {name: way for name, way in ways_of(config).items() if name in only or not only}
-    motion = OF_ARMS if is_arm(task) else ("--recordings", str(RECORDINGS), "--seconds", str(SECONDS))
+    motion = ("--model", "arm") if is_arm(task) else ("--recordings", str(RECORDINGS), "--seconds", str(SECONDS))
     results = []
     with tempfile.TemporaryDirectory(prefix="sources-") as folder:
         for seed in seeds:

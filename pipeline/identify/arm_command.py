@@ -15,11 +15,9 @@ from pipeline.identify.announce import Line, announce
 from pipeline.identify.arm_design import design
 from pipeline.identify.arm_fit import ArmFit, ArmSettings, fit_arm
 from pipeline.identify.arm_page import write_page
-from pipeline.identify.task_command import LEAST_ROWS, experiment_of, kept, showing
+from pipeline.identify.task_command import experiment_of, record_motions, showing
 from robot.arm_excitation import centre_of, polled
-from robot.excitation import Recorder
 from robot.interface import RobotError
-from robot.log_files import read_log
 from robot.logs import Log
 from robot.open import open_session
 
@@ -48,31 +46,18 @@ def record(
     quick, start = polled(task), centre_of(task)
     with showing("choosing motions") as tell:
         motions = design(task, experiment.robot, recordings, seconds, seed, lambda s: tell(s, "choosing"))
-    logs: list[Log] = []
     session = open_session(experiment.robot, quick, robot_dir or folder)
+
+    def go(number: int) -> None:
+        if session.technician is None and (stop := session.go(motions[number].centre, "identify").stop):
+            raise RobotError(f"identify: the arm could not be brought to its start: {stop}")
+
     try:
         if session.robot.spec.takes != "velocity":
             raise RobotError(f"identify: {task.name} takes a {session.robot.spec.takes}; accepted is an arm's velocity")
-        folder.mkdir(parents=True, exist_ok=True)
-        with showing("recording") as tell:
-            for k, motion in enumerate(motions):
-                if session.technician is None and (stop := session.go(motion.centre, "identify").stop):
-                    raise RobotError(f"identify: the arm could not be brought to its start: {stop}")
-                words, path = f"recording {k + 1} of {recordings}", folder / f"recording{k + 1}.parquet"
-                with kept(Recorder(quick, f"{session.settings.name} recording {k + 1}"), path) as recorder:
-                    recorder.run(
-                        session,
-                        motion,
-                        seconds,
-                        seed * 1000 + k,
-                        lambda s, k=k, w=words: tell((k + s) / recordings, w),
-                        start,
-                    )
-                if len(recorder) >= LEAST_ROWS:
-                    logs.append(read_log(path))
+        return record_motions(session, quick, motions, seconds, seed, folder, start, go)
     finally:
         session.close()
-    return logs
 
 
 def fit_files(task: Task, logs: Sequence[Log], settings: ArmSettings, seed: int, output: Path, as_json: bool) -> ArmFit:

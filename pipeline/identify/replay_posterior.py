@@ -43,25 +43,23 @@ def noises(fit: ReplayFit) -> dict[str, dict[str, Any]]:
     alone, for what it shows soon after the start are rows that were measured. One that stands for several channels is
     their root mean square, and how they differ is part of what is not known of it.
     """
-    task, joints = fit.task, len(fit.task.joints)
+    task, joints, period_s = fit.task, len(fit.task.joints), fit.task.control_period_s
     parts = {
         "joint_position": slice(0, joints),
         "joint_velocity": slice(joints, 2 * joints),
         "body_position": slice(2 * joints, None),
     }
     soon = 1.4826 * np.median(np.abs(fit.error[:, :SOON]), axis=(0, 1))
-    sd = np.minimum(fit.cut.sensor, soon)
-    for effect in task.sensor_effects:
-        if isinstance(effect, GroupDelay):
-            late_ms = fit.values[task.parameters.index(effect.parameters[0])]
-            if late_ms * 1e-3 >= task.control_period_s:
-                sd[parts[effect.group]] = fit.cut.sensor[parts[effect.group]]
+    quick = fit.cut.sensor
+    delays = {effect.group: effect.parameters[0] for effect in task.sensor_effects if isinstance(effect, GroupDelay)}
+    late = {group for group, name in delays.items() if fit.values[task.parameters.index(name)] * 1e-3 >= period_s}
     found: dict[str, dict[str, Any]] = {}
     for effect in task.sensor_effects:
         name = effect.parameters[0]
         parameter = task.parameters[task.parameters.index(name)]
         if not isinstance(effect, GroupNoise) or parameter.default[1] <= parameter.default[0]:
             continue
+        sd = quick if effect.group in late else np.minimum(quick, soon)
         own = sd[parts[effect.group]][effect.chosen]
         logs = np.log(np.maximum(own[own >= QUIET * own.max()], 1e-9))
         value = float(np.sqrt(np.mean(np.exp(2 * logs))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from envs.task import Task
+from envs.task import State, Task
 from pipeline.identify import identified, posterior
 from pipeline.identify.ahead import look_ahead, rms
 from pipeline.identify.announce import announce
@@ -22,10 +22,11 @@ from pipeline.identify.estimate import FitSettings, Progress, TaskFit, fit_task
 from pipeline.identify.page import write_page
 from pipeline.identify.recording import as_recorded_by
 from pipeline.identify.unknowns import unknowns
-from robot.excitation import Recorder
+from robot.excitation import Excitation, Recorder
 from robot.interface import RobotError, only_efforts
 from robot.log_files import read_log, write_log
 from robot.logs import Log
+from robot.session import RobotSession
 
 PROCESSES = max(1, min(2, os.cpu_count() or 1))
 PLOTTED_S, PLOTTED = 0.5, 60
@@ -84,18 +85,41 @@ def record_on(
     speed = experiment.robot.reduced_speed.scale
     with showing("choosing motions") as tell:
         plans = design(task, experiment.robot.limits, sought, recordings, speed, seed, lambda s: tell(s, "choosing"))
-    logs: list[Log] = []
     with session_of(experiment, task, robot_dir or folder) as session:
-        folder.mkdir(parents=True, exist_ok=True)
-        with showing("recording") as tell:
-            for k, plan in enumerate(plans):
-                words, path = f"recording {k + 1} of {recordings}", folder / f"recording{k + 1}.parquet"
-                with kept(Recorder(task, f"{session.settings.name} recording {k + 1}"), path) as recorder:
-                    recorder.run(
-                        session, plan, seconds, seed * 1000 + k, lambda s, k=k, w=words: tell((k + s) / recordings, w)
-                    )
-                if len(recorder) >= LEAST_ROWS:
-                    logs.append(read_log(path))
+        return record_motions(session, task, plans, seconds, seed, folder)
+
+
+def record_motions(
+    session: RobotSession,
+    task: Task,
+    motions: Sequence[Excitation],
+    seconds: float,
+    seed: int,
+    folder: Path,
+    start: State | None = None,
+    before: Callable[[int], None] = lambda number: None,
+) -> list[Log]:
+    """A recording of each motion, kept in `folder`; `before` is told which comes next.
+
+    Episodes begin at `start` (None: where the robot rests). Too short a recording is left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    logs: list[Log] = []
+    with showing("recording") as tell:
+        for k, motion in enumerate(motions):
+            before(k)
+            words, path = f"recording {k + 1} of {len(motions)}", folder / f"recording{k + 1}.parquet"
+            with kept(Recorder(task, f"{session.settings.name} recording {k + 1}"), path) as recorder:
+                recorder.run(
+                    session,
+                    motion,
+                    seconds,
+                    seed * 1000 + k,
+                    lambda s, k=k, w=words: tell((k + s) / len(motions), w),
+                    start,
+                )
+            if len(recorder) >= LEAST_ROWS:
+                logs.append(read_log(path))
     return logs
 
 

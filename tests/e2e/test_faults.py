@@ -37,7 +37,7 @@ def test_killed_workers_come_back_and_no_durable_episode_is_lost(tracking, tmp_p
     first, second = CONFIG["stages"]
     changes = {
         "deterministic": False,
-        "stages": [first, {**second, "updates": 1500}],
+        "stages": [first, {**second, "updates": 3000}],
         "rounds": {**CONFIG["rounds"], "final_episodes": 12},
         "tracking": tracking,
     }

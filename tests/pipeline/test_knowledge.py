@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import time
 from typing import Any
@@ -24,6 +23,7 @@ from pipeline.telling import tell
 from pipeline.tracking_metrics import finding_metrics
 from robot.interface import RobotError
 from robot.logs import Log
+from tests.pipeline.carried import carried
 
 MASS, GAIN, DELAY = "cart.mass_kg", "action.gain", "action.delay_ms"
 IDENTIFY = {"recordings": 2, "seconds": 10.0, "fixed": {"pole.mass_kg": 0.2}}
@@ -294,11 +294,11 @@ def test_a_restored_campaign_goes_on_alike(fits):
                 del finding["fit_s"]  # wall time
             told.append(repr((result, campaign.randomization)))
             if number == restore_at:
-                saved = pickle.loads(pickle.dumps(campaign.get_state()))
+                saved = carried(campaign.get_state())
                 (campaign, fresh) = make(**{"randomization.refine": True})
                 fresh.orders, robot = robot.orders, fresh
                 campaign.set_state(saved)
-                again = pickle.loads(pickle.dumps(campaign.get_state()))
+                again = carried(campaign.get_state())
                 assert repr(again["knowledge"]) == repr(saved["knowledge"]) and repr(again["book"]) == repr(
                     saved["book"]
                 )

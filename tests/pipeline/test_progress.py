@@ -7,7 +7,6 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-import cloudpickle
 import pytest
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from envs.randomization.parameters import Parameter
 from pipeline.config import load_experiment
 from pipeline.progress import Progress, ProgressCallback, trial_label
 from pipeline.progress_view import bar, duration
+from tests.pipeline.carried import carried
 
 
 class Clock:
@@ -184,7 +184,7 @@ def test_a_single_trial_has_no_label():
 
 def test_a_pickled_callback_leaves_the_display_behind(experiment, clock):
     with Progress(console(terminal=True), experiment, "run-1", clock) as progress:
-        copy = cloudpickle.loads(cloudpickle.dumps(ProgressCallback(progress)))
+        copy = carried(ProgressCallback(progress))
     trial = SimpleNamespace(evaluated_params={}, trial_id="t", path="p")
     copy.on_trial_result(1, [], trial, result(experiment))
     copy.on_trial_error(1, [], trial)

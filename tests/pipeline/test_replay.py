@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.replay import COLUMNS, ColumnReplay, MixedReplay
+from tests.pipeline.carried import carried
 
 POLICY, PRIVILEGED, ACTIONS = 3, 4, 2
 OBS = POLICY + PRIVILEGED
@@ -127,7 +126,7 @@ def test_padding_overwrites_what_the_ring_held():
 def test_restored_ring_continues_with_the_same_rows(added):
     original = ring(added, capacity=30)
     original.sample(11)
-    state = pickle.loads(pickle.dumps(original.get_state()))
+    state = carried(original.get_state())
     restored = ColumnReplay(30, OBS, ACTIONS, seed=99)
     restored.set_state(state)
     for replay in (original, restored):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 import pipeline.tracking as tracking
 from pipeline.tracking import MlflowWriter, TrackingSettings
 from pipeline.tracking_metrics import clean_params, result_metrics, round_metrics, safe_key
+from tests.pipeline.carried import carried
 from tests.pipeline.synthetic import synthetic_run
 
 SETTINGS = TrackingSettings(flush_s=60.0)
@@ -160,11 +160,10 @@ def test_a_run_is_recorded_and_resumed_as_one(root, client, tmp_path, results):
         first.log_trial_result(i + 1, trial(), result)
     (run_dir / "report.png").write_bytes(b"png")
     # The terminal is closed; Tune restores the pickled callback with its saved state.
-    saved, state = pickle.dumps(first), first.get_state()
+    second, state = carried(first), carried(first.get_state())
     assert first.finish([run_dir / "report.png", run_dir / "missing.onnx"], status="KILLED") is None
     assert run_of(client, run_dir).info.status == "KILLED"
 
-    second = pickle.loads(saved)
     second.set_state(state)
     second.log_trial_start(trial())
     for i, result in enumerate(results[20:]):
